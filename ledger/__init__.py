@@ -1,0 +1,1 @@
+"""What it costs: the ledger's pure state machine and the adapters that keep it."""

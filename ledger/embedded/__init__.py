@@ -1,0 +1,1 @@
+"""The embedded ledger: the state machine in SQLite as an RFC 6962 transparency log, served over HTTP."""

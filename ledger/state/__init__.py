@@ -1,0 +1,1 @@
+"""The deterministic state machine of the economics. Pure: apply(state, transaction) -> state, events."""

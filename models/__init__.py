@@ -1,0 +1,1 @@
+"""The neural networks: manifests, generation, the reference engine, weight variants, embedders, judges. The only torch."""

@@ -1,0 +1,1 @@
+"""The machine that does it: daemon, providers, devnet, command line."""

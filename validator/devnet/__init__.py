@@ -1,0 +1,1 @@
+"""A whole network as real processes on loopback."""
