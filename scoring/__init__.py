@@ -1,1 +1,1 @@
-"""How a score comes to be believed: records, signing, Merkle trees, evidence, trust. Pure: no I/O, no clock, no hidden randomness."""
+"""How a score comes to be believed: records, signing, Merkle trees, evidence, trust. Pure: no I/O, no clock."""

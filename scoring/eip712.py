@@ -6,7 +6,6 @@ limits. Source: EIP-712 (https://eips.ethereum.org/EIPS/eip-712).
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from scoring import canonical
@@ -153,10 +152,15 @@ def compute_typed_data(record: Record, domain: Domain) -> dict[str, Any]:
     }
 
 
-@cache
+_field_cache: dict[type[Record], tuple[tuple[str, Kind], ...]] = {}
+_type_hash_cache: dict[type[Record], bytes] = {}
+
+
 def _fields(cls: type[Record]) -> tuple[tuple[str, Kind], ...]:
-    hints = get_type_hints(cls, include_extras=True)
-    return tuple((field.name, _kind(hints[field.name], f"{cls.__name__}.{field.name}")) for field in fields(cls))
+    if cls not in _field_cache:
+        hints = get_type_hints(cls, include_extras=True)
+        _field_cache[cls] = tuple((f.name, _kind(hints[f.name], f"{cls.__name__}.{f.name}")) for f in fields(cls))
+    return _field_cache[cls]
 
 
 def _kind(hint: Any, place: str) -> Kind:
@@ -190,9 +194,10 @@ def _own_type_string(cls: type[Record]) -> str:
     return f"{cls.__name__}({','.join(f'{_solidity_name(kind)} {name}' for name, kind in _fields(cls))})"
 
 
-@cache
 def _type_hash(cls: type[Record]) -> bytes:
-    return keccak256(compute_type_string(cls).encode())
+    if cls not in _type_hash_cache:
+        _type_hash_cache[cls] = keccak256(compute_type_string(cls).encode())
+    return _type_hash_cache[cls]
 
 
 def _encode(value: Any, kind: Kind) -> bytes:
@@ -256,14 +261,14 @@ def _require(condition: bool, message: str, field: str) -> None:
 def _to_json(value: Any, kind: Kind) -> Json:
     if isinstance(kind, tuple):
         if kind[0] == "struct":
-            result: Json = value.to_json()
-            return result
+            nested: Json = value.to_json()
+            return nested
         return [_to_json(item, kind[1]) for item in value]
     if kind.name == "uint256":
         return str(value)
     if kind.name in ("bytes", "bytes32", "address"):
         return "0x" + value.hex()
-    scalar: Json = value
+    scalar: str | int | bool = value
     return scalar
 
 
