@@ -261,13 +261,13 @@ def _require(condition: bool, message: str, field: str) -> None:
 def _to_json(value: Any, kind: Kind) -> Json:
     if isinstance(kind, tuple):
         if kind[0] == "struct":
-            nested: Json = value.to_json()
+            nested: dict[str, Json] = value.to_json()
             return nested
         return [_to_json(item, kind[1]) for item in value]
     if kind.name == "uint256":
         return str(value)
     if kind.name in ("bytes", "bytes32", "address"):
-        return "0x" + value.hex()
+        return f"0x{value.hex()}"
     scalar: str | int | bool = value
     return scalar
 

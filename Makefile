@@ -1,0 +1,40 @@
+# One front door. Everything runs in .venv, which is made on first use. Pip options: make demo PIP_ARGS="--index-url ..."
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test check bench calibrate vectors format install clean
+
+demo: install  ## the oracle end to end on a real model: ledger, four validators, six providers
+	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
+
+test: install  ## all tests, the devnet with the real model included
+	$(BIN)/python -m pytest
+
+check: install  ## lint, types, import contracts, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p scoring -p challenges -p ledger.state -p quiver_oracle
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.check_docs
+
+bench: install  ## the short benchmarks
+	$(BIN)/python -m benchmarks.bls --quick
+
+calibrate: install  ## make the bundled model's tolerance profile again
+	$(BIN)/quiver model calibrate --model bundled
+
+vectors: install  ## write the golden vectors again
+	$(BIN)/python tests/vectors/regenerate.py
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install:
+	@QUIVER_MAKE_TARGET="$(MAKECMDGOALS)" $(PYTHON) tools/bootstrap.py $(PIP_ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
