@@ -121,7 +121,7 @@ def sign_transport(transport_seed: bytes, message: bytes) -> bytes:
 
 
 def is_transport_signed(transport_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Say whether a 32-byte Ed25519 key signed the message; False on garbage. Costs 2 ms: check cheaper things first."""
+    """Say whether a 32-byte Ed25519 key signed the message; False on garbage. Costs 2 ms: check the cheap first."""
     if len(transport_key) != TRANSPORT_KEY_BYTES or len(signature) != TRANSPORT_SIGNATURE_BYTES:
         return False
     try:
@@ -133,7 +133,7 @@ def is_transport_signed(transport_key: bytes, message: bytes, signature: bytes) 
 
 def compute_transport_key(transport_seed: bytes) -> bytes:
     """Return the 32-byte Ed25519 public key of a seed."""
-    key: bytes = _transport_secret(transport_seed).public_key().export_key(format="raw")  # type: ignore[assignment]
+    key: bytes = _transport_secret(transport_seed).public_key().export_key(format="raw")
     return key
 
 
