@@ -1,1 +1,1 @@
-"""The neural networks: manifests, generation, the reference engine, weight variants, embedders, judges. The only torch."""
+"""The neural networks: manifests, generation, the reference engine, variants, embedders, judges. The only torch."""
