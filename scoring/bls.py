@@ -29,6 +29,7 @@ __all__ = [
     "SECRET_KEY_BYTES",
     "SIGNATURE_BYTES",
     "SUBGROUP_ORDER",
+    "Scheme",
     "aggregate",
     "aggregate_verify",
     "batch_verify",

@@ -1,0 +1,1 @@
+"""What things cost: each module prints its own table (`python -m benchmarks.NAME`). Not part of the wheel."""
