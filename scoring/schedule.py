@@ -4,7 +4,7 @@ The beacon of epoch e is used from the outputs certified at e - 2, so that the l
 chosen its own assignment of e. Never the hash of an aggregate signature: whoever picks the signers could grind it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from scoring.errors import InvalidInput
 from scoring.hashing import tagged_digest
@@ -50,18 +50,3 @@ def compute_leader_order(beacon: bytes, validator_set: ValidatorSet) -> tuple[in
 def compute_epoch_start_s(start_s: int, epoch_s: int, epoch: int) -> int:
     """Return the calendar start of an epoch in unix seconds."""
     return start_s + epoch * epoch_s
-
-
-def compute_lower_median(weighted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the lower weighted median of (value, weight) pairs, None when no weight is positive.
-
-    The smallest value at which at least half of the weight lies at or below: a minority under half of the weight
-    cannot move it outside the others' range.
-    """
-    total = sum(weight for _, weight in weighted)
-    seen = 0
-    for value, weight in sorted(weighted):
-        seen += weight
-        if total and 2 * seen >= total:
-            return value
-    return None
