@@ -1,0 +1,136 @@
+"""The tolerance profile: how far honest runs of one model differ, measured cell by cell.
+
+A *cell* is a pair of runtimes: the verifier's and the provider's (dtype, batch size, threads, attention, versions).
+A profile holds, for each cell, stratum of prompts and statistic, how many honest requests were seen, what they gave,
+and the bound mu of their mean that holds with probability 1 - delta over the whole profile together.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
+from scoring.errors import InvalidInput
+from scoring.evidence.statistics import STATISTIC_IDS
+from scoring.hashing import keccak256
+from scoring.records import PPM
+
+MIN_REQUESTS = 5_000
+"""Honest requests that a cell needs before its plan may slash outside development (verification section 5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Record):
+    """One statistic over the honest requests of one stratum of one cell. All but `n` in ppm of the range [0, 1]."""
+
+    stratum: Text
+    statistic: Text
+    n: Uint64
+    mean_ppm: Uint64
+    variance_ppm: Uint64
+    max_ppm: Uint64
+    mu_ppm: Uint64
+
+    def __post_init__(self) -> None:
+        super(Measurement, self).__post_init__()
+        if self.statistic not in STATISTIC_IDS:
+            raise InvalidInput(f"unknown statistic {self.statistic!r}", "statistic")
+        if self.n < 1:
+            raise InvalidInput("measured on no request", "n")
+        if not self.mean_ppm <= self.mu_ppm <= PPM or not self.mean_ppm <= self.max_ppm <= PPM:
+            raise InvalidInput("expected mean <= mu <= 1,000,000 and mean <= max <= 1,000,000", "mu_ppm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldOut(Record):
+    """Fresh honest requests of a cell that no choice was made on: the largest wealth they ever reached, 1000 log10.
+
+    Three readings of the same requests, each the largest value over time: one e-process over all of them without
+    starts or caps, the pooled portfolio of a case at eight requests an epoch, and challenges of eight receipts.
+    """
+
+    n: Uint64
+    max_product_milli_log10: Uint64
+    max_case_milli_log10: Uint64
+    max_challenge_milli_log10: Uint64
+    max_mean_over_mu_ppm: Uint64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell(Record):
+    """One pair of runtimes and what it gave. `provider_batch` is the number of requests generated together."""
+
+    name: Text
+    verifier_dtype: Text
+    verifier_batch: Uint64
+    provider_dtype: Text
+    provider_batch: Uint64
+    threads: Uint64
+    attention: Text
+    device: Text
+    torch_version: Text
+    transformers_version: Text
+    python_version: Text
+    processor: Text
+    requests: Uint64
+    seconds: Uint64
+    measurements: tuple[Measurement, ...]
+    hold_out: HoldOut
+
+    def __post_init__(self) -> None:
+        super(Cell, self).__post_init__()
+        keys = [(item.statistic, item.stratum) for item in self.measurements]
+        if not keys or len(set(keys)) != len(keys):
+            raise InvalidInput("needs at least one, each statistic and stratum once", "measurements")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToleranceProfile(Record):
+    """The profile of one model: its cells, the envelope they were measured in, and the error that mu is allowed.
+
+    `one_over_delta` is 1/delta of all bounds together. `development` says that some cell has fewer than 5,000 requests.
+    """
+
+    model: Text
+    manifest_digest: Bytes32
+    sampler: Text
+    generator: Text
+    engine: Text
+    max_tokens: Uint64
+    temperature_ppm: Uint64
+    top_p_ppm: Uint64
+    strata: tuple[Text, ...]
+    one_over_delta: Uint64
+    development: Bool
+    cells: tuple[Cell, ...]
+
+    def __post_init__(self) -> None:
+        super(ToleranceProfile, self).__post_init__()
+        if not self.cells or len({cell.name for cell in self.cells}) != len(self.cells):
+            raise InvalidInput("needs at least one, each name once", "cells")
+        if self.development != is_development(cell.requests for cell in self.cells):
+            raise InvalidInput(
+                f"must be true when a cell has fewer than {MIN_REQUESTS} requests, else false", "development"
+            )
+        expected = {(item.statistic, item.stratum) for item in self.cells[0].measurements}
+        if {stratum for _, stratum in expected} != set(self.strata):
+            raise InvalidInput("the cells' strata are others", "strata")
+        for cell in self.cells:
+            if {(item.statistic, item.stratum) for item in cell.measurements} != expected:
+                raise InvalidInput(f"cell {cell.name} has other strata or statistics than the first", "cells")
+
+    def compute_mu_ppm(self) -> dict[str, int]:
+        """Return mu of each statistic: the maximum over strata and cells, in the order of the first cell."""
+        mu_ppm: dict[str, int] = {}
+        for cell in self.cells:
+            for item in cell.measurements:
+                mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), item.mu_ppm)
+        return mu_ppm
+
+    def compute_digest(self) -> bytes:
+        """Return keccak256 of the canonical JSON, 32 bytes."""
+        return keccak256(self.encode())
+
+
+def is_development(requests: Iterable[int]) -> bool:
+    """Tell whether some cell has too few requests to slash on outside development."""
+    return any(count < MIN_REQUESTS for count in requests)
