@@ -104,7 +104,7 @@ def build_seat_key(epoch: int, address: bytes) -> str:
 
 
 class Store:
-    """The open database. Everything raises Unavailable when SQLite cannot work (disk full, locked for 30 s, damaged)."""
+    """The open database. Everything raises Unavailable when SQLite cannot work (disk full, locked, damaged)."""
 
     def __init__(self, path: Path) -> None:
         """Open a database, making or migrating it under a file lock."""

@@ -1,0 +1,84 @@
+"""JSON from adversaries: every limit is checked before the parser that it protects, and nothing unusual gets through.
+
+Unlike `scoring.canonical` this takes floating-point numbers, because providers' answers hold log probabilities. Their
+values are never needed: each becomes DROPPED_NUMBER, which no field of ours accepts, so a float in the place of an
+integer is refused and a float elsewhere costs nothing.
+"""
+
+import json
+import re
+from typing import Final, NoReturn
+
+from scoring.errors import InvalidInput
+
+MAX_DEPTH = 32
+MAX_INTEGER_DIGITS = 16
+
+
+class _DroppedNumber:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "DROPPED_NUMBER"
+
+
+DROPPED_NUMBER: Final = _DroppedNumber()
+
+# Whole strings, so that brackets inside them do not count. Possessive and with an optional end: linear on any input.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[\[{\]}]', re.DOTALL)
+
+
+def parse_hostile_json(data: bytes, max_bytes: int) -> object:
+    """Parse JSON bytes into dicts, lists, strings, integers, booleans, None and DROPPED_NUMBER.
+
+    Raises InvalidInput on oversize, bad UTF-8, a byte-order mark, nesting over 32, duplicate keys, NaN or Infinity,
+    integers of more than 16 digits, and anything that is not JSON.
+    """
+    if len(data) > max_bytes:
+        raise InvalidInput(f"document of {len(data)} bytes is over the limit of {max_bytes}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"not UTF-8 at byte {error.start}") from None
+    _refuse_deep(text)
+    try:
+        value: object = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_float=lambda _: DROPPED_NUMBER,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+        )
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"not JSON: {error.msg} at character {error.pos}") from None
+    return value
+
+
+def _refuse_deep(text: str) -> None:
+    # The C parser recurses, so depth is bounded before it runs.
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        first = text[match.start()]
+        if first in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidInput(f"nested deeper than {MAX_DEPTH}")
+        elif first in "]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise InvalidInput("duplicate key in an object")
+    return result
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise InvalidInput(f"{text} is not a number")
+
+
+def _integer(text: str) -> int:
+    if len(text.lstrip("-")) > MAX_INTEGER_DIGITS:
+        raise InvalidInput(f"integer {text[:20]}... has more than {MAX_INTEGER_DIGITS} digits")
+    return int(text)
