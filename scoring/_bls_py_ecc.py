@@ -29,7 +29,7 @@ def decode_g1(encoded: bytes) -> Point:
     try:
         point = pubkey_to_G1(cast(Any, encoded))
     except ValueError:
-        raise Refused("is not a point of the group") from None
+        raise Refused("is not a finite point of the subgroup") from None
     return _checked(point)
 
 
@@ -38,7 +38,7 @@ def decode_g2(encoded: bytes) -> Point:
     try:
         point = signature_to_G2(cast(Any, encoded))
     except ValueError:
-        raise Refused("is not a point of the group") from None
+        raise Refused("is not a finite point of the subgroup") from None
     return _checked(point)
 
 
@@ -87,7 +87,7 @@ def is_pairing_product_equal(pairs: Sequence[tuple[Point, Point]], signature: Po
 
 def _checked(point: Point) -> Point:
     if is_inf(point):
-        raise Refused("is the point at infinity")
+        raise Refused("is not a finite point of the subgroup")
     if not subgroup_check(point):
-        raise Refused("is not a point of the group")
+        raise Refused("is not a finite point of the subgroup")
     return point

@@ -72,8 +72,8 @@ def is_pairing_product_equal(pairs: Sequence[tuple[Point, Point]], signature: Po
 
 def _uncompress(group: Point, encoded: bytes) -> Point:
     if encoded[0] & _INFINITY_FLAG:
-        raise Refused("is the point at infinity")
+        raise Refused("is not a finite point of the subgroup")
     try:
         return group.uncompress(encoded)
     except ValueError:
-        raise Refused("is not a point of the group") from None
+        raise Refused("is not a finite point of the subgroup") from None
