@@ -1,0 +1,531 @@
+"""The trust score: bounded, monotone, deaf to a minority, the same for any order, and capped by infractions."""
+
+from dataclasses import fields, replace
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from scoring.eip712 import compute_struct_hash
+from scoring.errors import InvalidInput
+from scoring.measurement import SeatTally, compute_tokens_per_s_milli
+from scoring.records import PPM, FeedItem, Flag, Offer, ProbeOutcome, Reveal, ValidatorEntry, ValidatorSet
+from scoring.trust import (
+    EpochMeasurement,
+    Infraction,
+    Parts,
+    TrustParameters,
+    TrustState,
+    build_epoch_measurement,
+    build_trust_parameters,
+    compute_feed_item,
+    compute_trust,
+    compute_trust_state_digest,
+    update_trust_state,
+)
+
+PARAMETERS = TrustParameters()
+NO_FLAGS = Flag(0)
+OFFER = Offer(
+    provider=b"\x0a" * 20,
+    model="model",
+    manifest_digest=b"\x0b" * 32,
+    sampler="gumbel-philox-v1",
+    context_length_tokens=2048,
+    input_price_wei=1,
+    output_price_wei=2,
+    advertised_ttft_ms=200,
+    advertised_tokens_per_s=20,
+    endpoint="https://provider.example",
+    issued_s=0,
+    expires_s=2**40,
+)
+OFFER_DIGEST = compute_struct_hash(OFFER)
+OTHER_OFFER = replace(OFFER, model="another")
+
+
+def address(seat: int) -> bytes:
+    return bytes([seat + 1]) * 20
+
+
+def build_set(*stakes_wei: int) -> ValidatorSet:
+    entries = tuple(
+        ValidatorEntry(
+            address=address(seat),
+            public_key=bytes([seat + 1]) * 48,
+            transport_key=bytes([seat + 1]) * 32,
+            stake_wei=stake_wei,
+        )
+        for seat, stake_wei in enumerate(stakes_wei)
+    )
+    return ValidatorSet(network=bytes(32), validators=entries)
+
+
+def build_outcome(index: int = 0, **changes: Any) -> ProbeOutcome:
+    values: dict[str, Any] = {
+        "provider": OFFER.provider,
+        "offer_digest": OFFER_DIGEST,
+        "index": index,
+        "reason": "",
+        "is_provider_fault": False,
+        "transcript_digest": b"\x01" * 32,
+        "ttft_ms": 100,
+        "latency_ms": 2_000,
+        "output_tokens": 48,
+        "statistics_ppm": (20_000, 0),
+        "has_similarity": False,
+        "similarity_ppm": 0,
+        **changes,
+    }
+    return ProbeOutcome(**values)
+
+
+def build_fault(index: int = 0) -> ProbeOutcome:
+    return build_outcome(index, reason="timeout", is_provider_fault=True, statistics_ppm=(), output_tokens=0)
+
+
+def build_reveal(seat: int, *outcomes: ProbeOutcome, epoch: int = 5) -> Reveal:
+    return Reveal(validator=address(seat), epoch=epoch, salt=bytes(32), vrf_proof=bytes(96), outcomes=tuple(outcomes))
+
+
+def reveal_of(seat: int, drawn: list[dict[str, Any] | None], epoch: int = 5) -> Reveal:
+    """Return a reveal of answers with these changes, and of faults where there is None."""
+    outcomes = (build_fault(i) if changes is None else build_outcome(i, **changes) for i, changes in enumerate(drawn))
+    return build_reveal(seat, *outcomes, epoch=epoch)
+
+
+ANSWER: dict[str, Any] = {}
+FOUR = build_set(10, 10, 10, 10)
+
+
+def measure(*reveals: Reveal, validator_set: ValidatorSet = FOUR, epoch: int = 5) -> EpochMeasurement:
+    return build_epoch_measurement(reveals, validator_set, OFFER, epoch, PARAMETERS)
+
+
+def score(
+    *reveals: Reveal,
+    validator_set: ValidatorSet = FOUR,
+    infractions: tuple[Infraction, ...] = (),
+    flags: Flag = NO_FLAGS,
+    parameters: TrustParameters = PARAMETERS,
+) -> FeedItem:
+    measurement = build_epoch_measurement(reveals, validator_set, OFFER, 5, parameters)
+    state = update_trust_state(None, measurement, parameters)
+    return compute_feed_item(state, OFFER, 5, 1_000, infractions, flags, parameters)
+
+
+def honest(seat: int, count: int = 50, **changes: Any) -> Reveal:
+    return build_reveal(seat, *(build_outcome(index, **changes) for index in range(count)))
+
+
+HONEST = tuple(honest(seat) for seat in range(4))
+
+
+def test_a_good_provider_with_many_samples_scores_high() -> None:
+    item = score(*HONEST)
+    assert item.samples == 200
+    assert item.parts_present == 0b101111
+    assert item.flags == Flag.RENORMALISED
+    assert 955 <= item.trust <= 985
+    assert item.trust_low < item.trust < item.trust_high
+    assert (item.availability_ppm, item.epoch, item.time_s) == (PPM, 5, 1_000)
+
+
+def test_few_samples_mean_a_lower_score_and_the_provisional_flag() -> None:
+    item = score(*(honest(seat, count=2) for seat in range(4)))
+    assert item.flags == Flag.RENORMALISED | Flag.PROVISIONAL
+    assert item.samples == 8
+    assert item.trust < 800 < item.trust_high
+
+
+def test_no_data_is_no_score_and_not_a_default() -> None:
+    item = score()
+    assert (item.trust, item.trust_low, item.trust_high, item.parts_present, item.samples) == (0, 0, 0, 0, 0)
+    assert item.flags == Flag.RENORMALISED | Flag.PROVISIONAL
+    assert (item.speed_multiplier_ppm, item.quality_multiplier_ppm) == (PPM, PPM)
+
+
+def test_parts_without_data_are_left_out_and_the_weights_renormalised() -> None:
+    item = score(*(build_reveal(seat, *(build_fault(index) for index in range(20))) for seat in range(4)))
+    assert item.parts_present == 0b000010
+    assert (item.uptime_ppm, item.trust, item.availability_ppm) == (0, 0, 0)
+    parts = Parts(
+        accuracy_ppm=900_000,
+        uptime_ppm=None,
+        latency_ppm=None,
+        throughput_ppm=None,
+        rating_ppm=None,
+        agreement_ppm=400_000,
+    )
+    assert compute_trust(parts, PARAMETERS) == 1000 * (4 * 900_000 + 400_000) // (5 * PPM)
+
+
+def test_a_report_of_a_minority_is_provisional_however_long() -> None:
+    item = score(*HONEST[:2])
+    assert item.samples == 100
+    assert Flag.PROVISIONAL in Flag(item.flags)
+    assert Flag.PROVISIONAL not in Flag(score(*HONEST[:3]).flags)
+
+
+def test_an_unscored_probe_that_is_not_the_providers_fault_counts_nowhere() -> None:
+    lost = build_outcome(60, reason="the engine was restarted", statistics_ppm=(), output_tokens=0)
+    with_lost = (build_reveal(0, *HONEST[0].outcomes, lost), *HONEST[1:])
+    assert score(*with_lost) == score(*HONEST)
+
+
+def test_faults_lower_uptime_and_nothing_else() -> None:
+    faulty = tuple(
+        build_reveal(seat, *HONEST[seat].outcomes, *(build_fault(50 + index) for index in range(10)))
+        for seat in range(4)
+    )
+    measurement = measure(*faulty)
+    assert (measurement.requests, measurement.provider_faults, measurement.scored) == (240, 40, 200)
+    item, best = score(*faulty), score(*HONEST)
+    assert item.availability_ppm == 833_333
+    assert item.uptime_ppm < best.uptime_ppm
+    assert item.accuracy_ppm == best.accuracy_ppm
+    assert item.trust < best.trust
+
+
+def test_faults_that_hit_one_seat_at_a_time_are_not_lost_in_the_median() -> None:
+    # A median of single epochs would see no fault here: in each, three seats of four are content.
+    state = None
+    for epoch in range(4):
+        reveals = [reveal_of(seat, [None if seat == epoch else ANSWER] * 6, epoch) for seat in range(4)]
+        state = update_trust_state(state, measure(*reveals, epoch=epoch), PARAMETERS)
+    assert state is not None
+    item = compute_feed_item(state, OFFER, 3, 0, (), NO_FLAGS, PARAMETERS)
+    assert item.availability_ppm == pytest.approx(750_000, abs=2_000)
+
+
+@pytest.mark.parametrize(
+    ("infractions", "cap", "flags"),
+    [
+        ((Infraction.MINOR,), 700, Flag.CAPPED_MINOR),
+        ((Infraction.MAJOR,), 400, Flag.CAPPED_MAJOR),
+        ((Infraction.MINOR, Infraction.MAJOR), 400, Flag.CAPPED_MINOR | Flag.CAPPED_MAJOR),
+        ((Infraction.SEVERE,), 0, Flag.CAPPED_SEVERE),
+        ((Infraction.BANNED, Infraction.MINOR), 0, Flag.BANNED | Flag.CAPPED_MINOR),
+    ],
+)
+def test_certified_infractions_cap_the_score(infractions: tuple[Infraction, ...], cap: int, flags: Flag) -> None:
+    item = score(*HONEST, infractions=infractions)
+    assert (item.trust, item.trust_low, item.trust_high) == (cap, cap, cap)
+    assert item.flags == flags | Flag.RENORMALISED
+    assert item.accuracy_ppm == score(*HONEST).accuracy_ppm
+    assert (item.speed_multiplier_ppm, item.quality_multiplier_ppm) == (PPM, PPM)
+
+
+def test_open_cases_and_challenges_are_flags_and_cost_nothing() -> None:
+    flags = Flag.CASE_OPEN | Flag.CHALLENGE_OPEN | Flag.ALARM
+    item = score(*HONEST, flags=flags)
+    assert item == replace(score(*HONEST), flags=flags | Flag.RENORMALISED)
+
+
+@pytest.mark.parametrize("flag", [Flag.PROVISIONAL, Flag.RENORMALISED, Flag.BANNED, Flag.CAPPED_MINOR])
+def test_refuses_flags_that_are_computed_here(flag: Flag) -> None:
+    with pytest.raises(InvalidInput, match="flags"):
+        score(*HONEST, flags=flag)
+
+
+def test_refuses_an_unknown_infraction() -> None:
+    with pytest.raises(InvalidInput, match="infraction"):
+        score(*HONEST, infractions=("rude",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "part", "expected"),
+    [
+        ("as fast as advertised", {"ttft_ms": 200}, "latency_ppm", PPM),
+        ("twice as slow as advertised", {"ttft_ms": 400}, "latency_ppm", PPM // 2),
+        ("faster than advertised earns no more", {"ttft_ms": 0}, "latency_ppm", PPM),
+        ("as many tokens as advertised", {"latency_ms": 2_400}, "throughput_ppm", PPM),
+        ("half the tokens advertised", {"latency_ms": 4_800}, "throughput_ppm", PPM // 2),
+        ("a burst at the end", {"latency_ms": 4_800, "ttft_ms": 4_799}, "throughput_ppm", PPM // 2),
+        ("perfect fidelity", {"statistics_ppm": (0, 500_000)}, "accuracy_ppm", PPM),
+        ("a tenth of the statistic's range", {"statistics_ppm": (100_000, 0)}, "accuracy_ppm", 900_000),
+        (
+            "similarity enters with a fifth",
+            {"statistics_ppm": (0, 0), "has_similarity": True, "similarity_ppm": 500_000},
+            "accuracy_ppm",
+            900_000,
+        ),
+    ],
+)
+def test_parts_follow_their_measure(name: str, changes: dict[str, Any], part: str, expected: int) -> None:
+    exact = TrustParameters(z_milli=0, interval_z_milli=0)
+    item = score(*(honest(seat, **changes) for seat in range(4)), parameters=exact)
+    assert getattr(item, part) == expected
+
+
+def test_an_offer_that_promises_nothing_earns_nothing_for_speed() -> None:
+    lazy = replace(OFFER, advertised_ttft_ms=0, advertised_tokens_per_s=0)
+    outcomes = [build_outcome(index, offer_digest=compute_struct_hash(lazy)) for index in range(9)]
+    measurement = build_epoch_measurement([build_reveal(0, *outcomes)], FOUR, lazy, 5, PARAMETERS)
+    item = compute_feed_item(update_trust_state(None, measurement, PARAMETERS), lazy, 5, 0, (), NO_FLAGS, PARAMETERS)
+    assert (item.latency_ppm, item.throughput_ppm) == (0, 0)
+    assert item.parts_present == 0b001111
+
+
+def test_agreement_falls_when_seats_are_treated_differently() -> None:
+    two_faced = (*HONEST[:2], *(honest(seat, statistics_ppm=(120_000, 0)) for seat in (2, 3)))
+    exact = TrustParameters(z_milli=0, interval_z_milli=0)
+    assert score(*HONEST, parameters=exact).agreement_ppm == PPM
+    assert score(*two_faced, parameters=exact).agreement_ppm == PPM // 2
+    assert score(HONEST[0]).parts_present & 0b100000 == 0
+
+
+def test_multipliers_follow_speed_and_accuracy() -> None:
+    item = score(*(honest(seat, ttft_ms=99) for seat in range(4)))
+    assert item.speed_multiplier_ppm == 1_200_000
+    assert item.quality_multiplier_ppm == PPM + item.accuracy_ppm // 2
+    assert score(*HONEST).speed_multiplier_ppm == PPM
+
+
+def test_the_order_of_reveals_does_not_change_a_byte() -> None:
+    reveals = tuple(
+        build_reveal(seat, *(build_outcome(i, ttft_ms=50 + 37 * seat + i) for i in range(3))) for seat in range(4)
+    )
+    digests = set()
+    for order in permutations(reveals):
+        state = update_trust_state(None, measure(*order), PARAMETERS)
+        item = compute_feed_item(state, OFFER, 5, 0, (), NO_FLAGS, PARAMETERS)
+        digests.add((compute_trust_state_digest(state), item.encode()))
+    assert len(digests) == 1
+
+
+def test_the_state_is_read_back_from_its_bytes() -> None:
+    state = update_trust_state(None, measure(*HONEST), PARAMETERS)
+    assert TrustState.decode(state.encode()) == state
+    assert TrustState.from_json(state.to_json()) == state
+    measurement = measure(*HONEST)
+    assert EpochMeasurement.decode(measurement.encode()) == measurement
+    assert TrustParameters.decode(PARAMETERS.encode()) == PARAMETERS
+
+
+def test_evidence_ages_by_the_half_life_and_the_score_falls_in_silence() -> None:
+    parameters = TrustParameters(half_life_epochs=10)
+    state = update_trust_state(None, measure(*HONEST), parameters)
+    items = [compute_feed_item(state, OFFER, epoch, 0, (), NO_FLAGS, parameters) for epoch in (5, 15, 25, 10_000)]
+    assert [item.samples for item in items] == [200, 100, 50, 0]
+    assert items[0].trust > items[1].trust > items[2].trust > items[3].trust == 0
+    assert Flag.PROVISIONAL in Flag(items[3].flags)
+
+
+def test_new_epochs_add_to_the_decayed_old_ones() -> None:
+    parameters = TrustParameters(half_life_epochs=10)
+    state = update_trust_state(None, measure(*HONEST), parameters)
+    state = update_trust_state(state, measure(*HONEST, epoch=15), parameters)
+    assert [seat.scored_micro for seat in state.seats] == [75 * PPM] * 4
+
+
+def test_seats_that_left_are_forgotten_and_stakes_are_the_newest() -> None:
+    state = update_trust_state(None, measure(*HONEST), PARAMETERS)
+    later = measure(validator_set=build_set(10, 99), epoch=6)
+    state = update_trust_state(state, later, PARAMETERS)
+    assert [(seat.validator, seat.stake_wei) for seat in state.seats] == [(address(0), 10), (address(1), 99)]
+    assert state.total_stake_wei == 109
+
+
+def test_refuses_measurements_of_another_offer_or_an_earlier_epoch() -> None:
+    state = update_trust_state(None, measure(*HONEST), PARAMETERS)
+    with pytest.raises(InvalidInput, match="not after"):
+        update_trust_state(state, measure(epoch=5), PARAMETERS)
+    other = build_epoch_measurement((), FOUR, OTHER_OFFER, 6, PARAMETERS)
+    with pytest.raises(InvalidInput, match="another offer"):
+        update_trust_state(state, other, PARAMETERS)
+    with pytest.raises(InvalidInput, match="another offer"):
+        compute_feed_item(state, OTHER_OFFER, 5, 0, (), NO_FLAGS, PARAMETERS)
+    with pytest.raises(InvalidInput, match="before the state"):
+        compute_feed_item(state, OFFER, 4, 0, (), NO_FLAGS, PARAMETERS)
+
+
+def test_a_validator_counts_once_an_epoch_and_late_reveals_count_where_they_are_certified() -> None:
+    with pytest.raises(InvalidInput, match="two reveals"):
+        measure(HONEST[0], build_reveal(0))
+    late = build_reveal(0, build_outcome(), epoch=4)
+    assert measure(*HONEST, late).scored == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("of another provider", build_outcome(0, provider=b"\x0c" * 20)),
+        ("of another offer", build_outcome(0, offer_digest=compute_struct_hash(OTHER_OFFER))),
+        ("beyond the plan's number of probes", build_outcome(PARAMETERS.max_probes_per_seat)),
+    ],
+)
+def test_leaves_out_an_outcome(name: str, outcome: ProbeOutcome) -> None:
+    assert measure(build_reveal(0, outcome)).requests == 0
+
+
+def test_a_statistics_vector_shorter_than_the_plan_is_not_a_score() -> None:
+    parameters = TrustParameters(statistic_index=2)
+    measurement = build_epoch_measurement(HONEST, FOUR, OFFER, 5, parameters)
+    assert (measurement.scored, measurement.requests) == (0, 0)
+
+
+def test_a_reveal_of_an_account_without_a_seat_weighs_nothing() -> None:
+    assert measure(*HONEST, honest(9)) == measure(*HONEST)
+
+
+def test_measured_times_are_stake_weighted_medians() -> None:
+    reveals = [honest(seat, ttft_ms=ttft_ms) for seat, ttft_ms in enumerate((10, 20, 30, 900_000))]
+    assert measure(*reveals).ttft_ms == 20
+    assert measure(*reveals, validator_set=build_set(1, 1, 7, 1)).ttft_ms == 30
+    assert measure(*reveals).tokens_per_s_milli == compute_tokens_per_s_milli(build_outcome()) == 24_000
+    assert measure().ttft_ms == 0
+
+
+# Properties over whole networks.
+
+outcome_strategy = st.builds(
+    lambda ttft, latency, tokens, g, similarity: {
+        "ttft_ms": ttft,
+        "latency_ms": latency,
+        "output_tokens": tokens,
+        "statistics_ppm": (g, 0),
+        "has_similarity": similarity is not None,
+        "similarity_ppm": similarity or 0,
+    },
+    st.integers(0, 5_000),
+    st.integers(1, 20_000),
+    st.integers(0, 200),
+    st.integers(0, PPM),
+    st.none() | st.integers(0, PPM),
+)
+seat_strategy = st.lists(st.none() | outcome_strategy, max_size=6)
+
+
+@given(st.lists(seat_strategy, min_size=4, max_size=4), st.lists(st.integers(0, 10**24), min_size=4, max_size=4))
+def test_the_score_is_bounded_and_an_integer(drawn: list[Any], stakes: list[int]) -> None:
+    item = score(*(reveal_of(seat, changes) for seat, changes in enumerate(drawn)), validator_set=build_set(*stakes))
+    assert 0 <= item.trust_low <= item.trust <= item.trust_high <= 1000
+    for field in fields(item):
+        assert isinstance(getattr(item, field.name), int | bytes)
+        if field.name.endswith("_ppm") and "multiplier" not in field.name:
+            assert 0 <= getattr(item, field.name) <= PPM
+    assert PPM <= item.speed_multiplier_ppm <= 1_200_000
+    assert PPM <= item.quality_multiplier_ppm <= 1_500_000
+
+
+GOOD_CHANGES: dict[str, Any] = {
+    "ttft_ms": lambda changes: {"ttft_ms": changes["ttft_ms"] // 2},
+    "latency_ms": lambda changes: {"latency_ms": max(1, changes["latency_ms"] // 2)},
+    "statistics_ppm": lambda changes: {"statistics_ppm": (changes["statistics_ppm"][0] // 2, 0)},
+    "similarity_ppm": lambda changes: {"similarity_ppm": (changes["similarity_ppm"] + PPM) // 2},
+}
+PART_OF = {
+    "ttft_ms": "latency_ppm",
+    "latency_ms": "throughput_ppm",
+    "statistics_ppm": "accuracy_ppm",
+    "similarity_ppm": "accuracy_ppm",
+}
+
+
+@pytest.mark.parametrize("better", sorted(GOOD_CHANGES))
+@settings(max_examples=60)
+@given(drawn=st.lists(seat_strategy, min_size=4, max_size=4), data=st.data())
+def test_one_better_answer_never_lowers_its_part(better: str, drawn: list[Any], data: st.DataObject) -> None:
+    places = [(s, i) for s, seat in enumerate(drawn) for i, changes in enumerate(seat) if changes is not None]
+    assume(places)
+    seat, index = data.draw(st.sampled_from(places))
+    improved = [list(changes) for changes in drawn]
+    improved[seat][index] = {**drawn[seat][index], **GOOD_CHANGES[better](drawn[seat][index])}
+    before = score(*(reveal_of(s, changes) for s, changes in enumerate(drawn)))
+    after = score(*(reveal_of(s, changes) for s, changes in enumerate(improved)))
+    assert getattr(after, PART_OF[better]) >= getattr(before, PART_OF[better])
+    if better != "statistics_ppm":  # Fidelity that one seat alone sees rise may lower agreement, a part of its own.
+        assert (after.trust, after.trust_low, after.trust_high) >= (before.trust, before.trust_low, before.trust_high)
+
+
+@settings(max_examples=60)
+@given(st.lists(seat_strategy, min_size=4, max_size=4), st.data())
+def test_an_answer_in_place_of_a_fault_never_lowers_uptime(drawn: list[Any], data: st.DataObject) -> None:
+    places = [(s, i) for s, seat in enumerate(drawn) for i, changes in enumerate(seat) if changes is None]
+    assume(places)
+    seat, index = data.draw(st.sampled_from(places))
+    improved = [list(changes) for changes in drawn]
+    improved[seat][index] = data.draw(outcome_strategy)
+    before = score(*(reveal_of(s, changes) for s, changes in enumerate(drawn)))
+    after = score(*(reveal_of(s, changes) for s, changes in enumerate(improved)))
+    assert after.uptime_ppm >= before.uptime_ppm
+    assert after.availability_ppm >= before.availability_ppm
+
+
+parts_strategy = st.lists(st.integers(0, PPM), min_size=6, max_size=6)
+PART_NAMES = [field.name for field in fields(Parts)]
+
+
+@given(parts_strategy, parts_strategy, st.sets(st.sampled_from(PART_NAMES)))
+def test_the_score_is_monotone_in_every_part(first: list[int], second: list[int], absent: set[str]) -> None:
+    def parts(values: list[int]) -> Parts:
+        return Parts(**{n: None if n in absent else v for n, v in zip(PART_NAMES, values, strict=True)})
+
+    low, high = (
+        [min(pair) for pair in zip(first, second, strict=True)],
+        [max(p) for p in zip(first, second, strict=True)],
+    )
+    assert 0 <= compute_trust(parts(low), PARAMETERS) <= compute_trust(parts(high), PARAMETERS) <= 1000
+
+
+@settings(max_examples=100)
+@given(st.lists(seat_strategy, min_size=3, max_size=3), st.lists(seat_strategy, min_size=2, max_size=2), st.data())
+def test_a_minority_cannot_move_a_measured_share_out_of_the_honest_range(
+    drawn: list[Any], lies: list[Any], data: st.DataObject
+) -> None:
+    """Two liars with together less than a third of the stake say what they like about three honest seats' offer."""
+    assume(all(any(changes is not None for changes in seat) for seat in drawn))
+    stakes = [data.draw(st.integers(1, 10**24)) for _ in range(3)]
+    lying = [data.draw(st.integers(0, (sum(stakes) - 1) // 4)) for _ in range(2)]
+    assert 3 * sum(lying) < sum(stakes) + sum(lying)
+    exact = TrustParameters(z_milli=0, interval_z_milli=0)
+    without = {"has_similarity": False, "similarity_ppm": 0}  # accuracy is then fidelity alone
+    told = [[changes and {**changes, **without} for changes in seat] for seat in (*drawn, *lies)]
+    reveals = [reveal_of(seat, changes) for seat, changes in enumerate(told)]
+    alone = [score(reveal, validator_set=build_set(*stakes), parameters=exact) for reveal in reveals[:3]]
+    together = score(*reveals, validator_set=build_set(*stakes, *lying), parameters=exact)
+    for name in ("accuracy_ppm", "uptime_ppm", "latency_ppm", "throughput_ppm", "availability_ppm"):
+        honest_values = [getattr(item, name) for item in alone]
+        assert min(honest_values) <= getattr(together, name) <= max(honest_values)
+
+
+def test_a_crowd_of_tiny_seats_adds_no_certainty() -> None:
+    crowd = build_set(*[10**24] * 4, *[1] * 60)
+    reveals = (*HONEST, *(honest(seat) for seat in range(4, 64)))
+    assert score(*reveals, validator_set=crowd).samples == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("weights that are not a whole", {"accuracy_weight_ppm": 1}, "sum to 1,000,000"),
+        ("no half-life", {"half_life_epochs": 0}, "half_life_epochs"),
+        ("an endless half-life", {"half_life_epochs": 10_001}, "half_life_epochs"),
+        ("a cap over the top", {"minor_cap": 1001}, "minor_cap"),
+        ("a major infraction cheaper than a minor", {"minor_cap": 100}, "major_cap"),
+        ("an interval inside the score", {"interval_z_milli": 1}, "interval_z_milli"),
+        ("similarity over fidelity", {"similarity_weight_ppm": 500_001}, "similarity_weight_ppm"),
+        ("a float", {"z_milli": 1645.0}, "z_milli"),
+    ],
+)
+def test_refuses_parameters(name: str, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        replace(PARAMETERS, **changes)
+
+
+def test_the_window_counts_epochs() -> None:
+    assert build_trust_parameters(24).half_life_epochs == 720
+    assert build_trust_parameters(10**6).half_life_epochs == 10_000
+
+
+def test_sums_of_a_seat_never_exceed_their_count() -> None:
+    state = update_trust_state(None, measure(*HONEST), PARAMETERS)
+    for epoch in (6, 13, 700, 9_000):
+        state = update_trust_state(state, measure(HONEST[0], epoch=epoch), PARAMETERS)
+        for seat in state.seats:
+            assert isinstance(seat, SeatTally)
+            assert max(seat.fidelity_micro, seat.latency_micro, seat.throughput_micro) <= seat.scored_micro
+            assert seat.successes_micro <= seat.requests_micro
