@@ -1,0 +1,59 @@
+"""Checking a peer's reveal: the right seat, the promise kept, just the drawn probes, a receipt for each answer."""
+
+from challenges.evidence import verify_transcript
+from challenges.probing import DrawnProbe
+from scoring import bls
+from scoring.eip712 import Domain, compute_signing_root, compute_struct_hash
+from scoring.errors import VerificationFailed
+from scoring.records import Commit, ProbeOutcome, ValidatorEntry
+from scoring.schedule import compute_vrf_alpha
+from scoring.vrf import compute_vrf_output, verify_vrf
+from validator.epoch import EpochContext
+from validator.messages import RevealMessage
+from validator.transcript import Transcript
+
+
+def verify_reveal(
+    message: RevealMessage, commit: Commit, entry: ValidatorEntry, context: EpochContext, domain: Domain
+) -> None:
+    """Raise VerificationFailed or InvalidInput, with a sentence, unless the reveal counts in this epoch."""
+    reveal = message.reveal
+    _require(reveal.validator == entry.address, "the reveal is of another seat")
+    _require(reveal.epoch == context.epoch, "the reveal is of another epoch")
+    root = compute_signing_root(reveal, domain)
+    _require(bls.verify(entry.public_key, root, message.signature), "the reveal is not signed by its seat")
+    _require(compute_struct_hash(reveal) == commit.reveal_digest, "the reveal does not match its commit")
+    alpha = compute_vrf_alpha(context.network, context.epoch, context.inputs.beacon)
+    verify_vrf(entry.public_key, alpha, reveal.vrf_proof)
+    drawn = context.draw(compute_vrf_output(reveal.vrf_proof))
+    keys = [(outcome.provider, outcome.offer_digest, outcome.index) for outcome in reveal.outcomes]
+    _require(keys == [probe.key for probe in drawn], "the reveal does not account for just the drawn probes")
+    _verify_transcripts(message, drawn, context, domain)
+
+
+def _verify_transcripts(
+    message: RevealMessage, drawn: tuple[DrawnProbe, ...], context: EpochContext, domain: Domain
+) -> None:
+    by_digest = {transcript.digest: transcript for transcript in message.transcripts}
+    scored = [outcome for outcome in message.reveal.outcomes if not outcome.reason]
+    _require(
+        len(by_digest) == len(message.transcripts) == len(scored), "transcripts and scored probes differ in number"
+    )
+    for outcome, probe in zip(message.reveal.outcomes, drawn, strict=True):
+        if not outcome.reason:
+            _verify_scored(outcome, probe, by_digest.get(outcome.transcript_digest), context, domain)
+
+
+def _verify_scored(
+    outcome: ProbeOutcome, probe: DrawnProbe, transcript: Transcript | None, context: EpochContext, domain: Domain
+) -> None:
+    if transcript is None:
+        raise VerificationFailed("a scored probe has no transcript")
+    _require(len(outcome.statistics_ppm) == len(context.plan.statistics), "a score has not the statistics of the plan")
+    answer = verify_transcript(probe, transcript.to_json(), domain)
+    _require(outcome.output_tokens == answer.completion_tokens, "a score counts other tokens than the receipt")
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise VerificationFailed(sentence)
