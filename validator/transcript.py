@@ -1,15 +1,16 @@
 """What a validator shows of one probe: the request, the answer, the provider's receipt, the times. Named by its digest.
 
 Canonical bytes: {"kind": "quiver-transcript-v1", "probe_index", "receipt", "request", "response", "timing":
-{"latency_ms", "ttft_ms"}}. Integers only: `temperature` and the other number fields of a request are written as
-`<name>_ppm`, which leaves the request digest of the receipt as it is; log probabilities are dropped.
+{"latency_ms", "ttft_ms"}}. The request is in document form (`challenges.exchange`): integers only, the same request
+digest; nonce and consumer are in the receipt. Log probabilities are dropped.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from challenges.receipt import NUMBER_FIELDS, Answer, SignedReceipt, compute_ppm, parse_answer
+from challenges.exchange import Answer, build_request_document, parse_answer
+from challenges.signed import SignedReceipt
 from scoring import canonical
 from scoring.canonical import MAX_SAFE_INTEGER, Json
 from scoring.errors import InvalidInput
@@ -41,7 +42,9 @@ class Transcript:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value <= MAX_SAFE_INTEGER:
                 raise InvalidInput("expected an integer in 0..2**53 - 1", name)
-        _require_no_number_fields(self.to_request())
+        request = self.to_request()
+        if build_request_document(request) != request:
+            raise InvalidInput("is not in document form (no transport keys, numbers in ppm)", "request")
         parse_answer(self.to_response())
 
     @property
@@ -55,7 +58,7 @@ class Transcript:
         return keccak256(self.encode())
 
     def to_request(self) -> dict[str, Json]:
-        """Return the request as JSON, number fields in ppm."""
+        """Return the request document."""
         return _object(canonical.decode(self.request, MAX_TRANSCRIPT_BYTES), "request")
 
     def to_response(self) -> dict[str, Json]:
@@ -76,6 +79,27 @@ class Transcript:
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         return canonical.encode(self.to_json())
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        request: Mapping[str, object],
+        answer: ProviderAnswer,
+        receipt: SignedReceipt,
+        ttft_ms: int,
+        latency_ms: int,
+        probe_index: int,
+    ) -> Self:
+        """Build the transcript of a request as it was sent and the answer that was fetched."""
+        return cls(
+            probe_index=probe_index,
+            request=canonical.encode(build_request_document(request)),
+            response=canonical.encode(answer.to_response()),
+            receipt=receipt,
+            ttft_ms=ttft_ms,
+            latency_ms=latency_ms,
+        )
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -99,39 +123,6 @@ class Transcript:
     def decode(cls, data: bytes) -> Self:
         """Parse canonical bytes; raises InvalidInput."""
         return cls.from_json(canonical.decode(data, MAX_TRANSCRIPT_BYTES))
-
-
-def build_transcript(
-    *, probe_index: int, request: Mapping[str, object], answer: ProviderAnswer, ttft_ms: int, latency_ms: int
-) -> Transcript:
-    """Build the transcript of a fetched answer; raises InvalidInput when its receipt is missing or malformed."""
-    if answer.receipt is None:
-        raise InvalidInput("the answer carries no receipt", "quiver_receipt")
-    return Transcript(
-        probe_index=probe_index,
-        request=canonical.encode(build_integer_request(request)),
-        response=canonical.encode(answer.to_response()),
-        receipt=SignedReceipt.from_json(canonical.decode(answer.receipt)),
-        ttft_ms=ttft_ms,
-        latency_ms=latency_ms,
-    )
-
-
-def build_integer_request(request: Mapping[str, object]) -> dict[str, Json]:
-    """Return a request with its number fields in ppm: the same request digest, no floats. Raises InvalidInput."""
-    integers: dict[str, Json] = {}
-    for name, value in request.items():
-        if name in NUMBER_FIELDS and value is not None:
-            integers[f"{name}_ppm"] = compute_ppm(value, name)
-        else:
-            integers[name] = value  # type: ignore[assignment]  # canonical.encode refuses what is not JSON
-    return integers
-
-
-def _require_no_number_fields(request: dict[str, Json]) -> None:
-    for name in NUMBER_FIELDS & set(request):
-        if request[name] is not None:
-            raise InvalidInput(f"is written as {name}_ppm in a transcript", f"request.{name}")
 
 
 def _object(value: object, field: str) -> dict[str, Json]:
