@@ -74,7 +74,7 @@ class GenerationRequest:
 class TokenLogprob:
     """The natural log-probability of one generated token and of the most probable tokens beside it.
 
-    Taken from the unfiltered distribution at the request's temperature (temperature 0 counts as 1).
+    Taken from the raw distribution: temperature 1, no filter (like `TokenStatistics.raw_logprob`).
     """
 
     token_id: int

@@ -1,0 +1,219 @@
+"""Batched generation: rows join and leave a running batch between steps, tokens are drawn by gumbel-philox-v1.
+
+The noise position is the index of the output token, so an answer depends on its own request alone (up to the
+rounding of the forward pass, which differs a little with the batch).
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.cache_utils import Cache
+
+from models.forward import compute_hidden, project_logits
+from models.kv_cache import build_cache, join_rows, keep_rows
+from models.load import LoadedModel, check_vocabulary
+from models.requests import MAX_SEED, Generation, GenerationRequest, TokenLogprob
+from models.sampler import sample_tokens
+from models.text_stream import TextStream
+from scoring.errors import InvalidInput
+
+DEFAULT_ROWS = 8
+PREFILL_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """One token of one answer: `text` is what became certain with it, `generation` is set on the last event."""
+
+    handle: int
+    token_id: int
+    text: str
+    logprob: TokenLogprob | None
+    generation: Generation | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Row:
+    handle: int
+    request: GenerationRequest
+    seed: int
+    limit: int
+    stream: TextStream
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    generation: Generation | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of this row whose keys and values are cached before the next step."""
+        return len(self.request.prompt_ids) + max(len(self.token_ids) - 1, 0)
+
+
+class GenerationBatch:
+    """A running batch. Not safe for several threads: one thread calls `add`, `cancel` and `step`."""
+
+    def __init__(self, loaded: LoadedModel, max_rows: int = DEFAULT_ROWS) -> None:
+        self._loaded = loaded
+        self._max_rows = max_rows
+        self._waiting: deque[_Row] = deque()
+        self._running: list[_Row] = []
+        self._cache: Cache | None = None
+        self._next_handle = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is waiting or running."""
+        return not self._waiting and not self._running
+
+    def add(self, request: GenerationRequest) -> int:
+        """Queue a request and return its handle; raises InvalidInput for unknown tokens or a prompt too long."""
+        check_vocabulary(self._loaded, request.prompt_ids, "prompt_ids")
+        room = self._loaded.manifest.context_length - len(request.prompt_ids)
+        if room < 1:
+            raise InvalidInput(
+                f"{len(request.prompt_ids)} tokens leave no room in a context of {room + len(request.prompt_ids)}",
+                "prompt_ids",
+            )
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        stream = TextStream(self._loaded.tokenizer, request.stop)
+        row = _Row(
+            handle=self._next_handle, request=request, seed=seed, limit=min(request.max_tokens, room), stream=stream
+        )
+        self._waiting.append(row)
+        self._next_handle += 1
+        return row.handle
+
+    def cancel(self, handle: int) -> None:
+        """Forget a request (a reader that went away); nothing more is reported for it."""
+        self._waiting = deque(row for row in self._waiting if row.handle != handle)
+        self._leave([row for row in self._running if row.handle == handle])
+
+    @torch.inference_mode()
+    def step(self) -> list[TokenEvent]:
+        """Admit waiting requests, then generate one token for each row and return what happened."""
+        running = list(self._running)
+        events = self._draw(running, self._decode(running)) if running else []
+        admitted = self._admit()
+        if admitted:
+            events += self._draw(admitted, self._prefill(admitted))
+        self._leave([row for row in self._running if row.generation is not None])
+        return events
+
+    def _admit(self) -> list[_Row]:
+        admitted: list[_Row] = []
+        tokens = 0
+        while self._waiting and len(self._running) + len(admitted) < self._max_rows:
+            tokens += len(self._waiting[0].request.prompt_ids)
+            if admitted and tokens > PREFILL_TOKENS:
+                break
+            admitted.append(self._waiting.popleft())
+        return admitted
+
+    def _prefill(self, rows: list[_Row]) -> Any:
+        lengths = [len(row.request.prompt_ids) for row in rows]
+        ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : lengths[index]] = torch.tensor(row.request.prompt_ids)
+        fresh = build_cache()
+        hidden = compute_hidden(self._loaded, ids.to(self._loaded.device), cache=fresh)
+        self._cache = join_rows(self._cache, fresh, lengths)
+        self._running += rows
+        last = torch.tensor(lengths, device=self._loaded.device) - 1
+        return hidden[torch.arange(len(rows), device=self._loaded.device), last]
+
+    def _decode(self, rows: list[_Row]) -> Any:
+        device = self._loaded.device
+        lengths = torch.tensor([row.length for row in rows])
+        width = int(lengths.max()) + 1
+        mask = None
+        if int(lengths.min()) < width - 1:
+            mask = (torch.arange(width) >= (width - 1 - lengths)[:, None]).long().to(device)
+        ids = torch.tensor([[row.token_ids[-1]] for row in rows], device=device)
+        positions = lengths[:, None].to(device)
+        return compute_hidden(self._loaded, ids, mask=mask, positions=positions, cache=self._cache)[:, -1]
+
+    def _draw(self, rows: list[_Row], hidden: Any) -> list[TokenEvent]:
+        logits = project_logits(self._loaded, hidden).cpu().numpy()
+        drawn = sample_tokens(
+            logits,
+            [row.seed for row in rows],
+            [len(row.token_ids) for row in rows],
+            [row.request.temperature for row in rows],
+            [row.request.top_p for row in rows],
+            [row.request.top_k for row in rows],
+        )
+        return [
+            self._push(row, int(token), logits[index])
+            for index, (row, token) in enumerate(zip(rows, drawn, strict=True))
+        ]
+
+    def _push(self, row: _Row, token: int, logits: Any) -> TokenEvent:
+        logprob = None
+        if row.request.logprobs is not None:
+            logprob = compute_token_logprob(logits, token, row.request.logprobs)
+            row.logprobs.append(logprob)
+        row.token_ids.append(token)
+        text = row.stream.push(token)
+        is_end = token in self._loaded.end_ids or row.stream.is_stopped
+        if is_end or len(row.token_ids) >= row.limit:
+            text += row.stream.finish()
+            row.generation = _build_generation(row, "stop" if is_end or row.stream.is_stopped else "length")
+        return TokenEvent(handle=row.handle, token_id=token, text=text, logprob=logprob, generation=row.generation)
+
+    def _leave(self, gone: list[_Row]) -> None:
+        if not gone:
+            return
+        kept = [index for index, row in enumerate(self._running) if row not in gone]
+        self._running = [self._running[index] for index in kept]
+        if not self._running:
+            self._cache = None
+        elif self._cache is not None:
+            keep_rows(self._cache, kept, max(row.length for row in self._running))
+
+
+def generate(
+    loaded: LoadedModel,
+    requests: Sequence[GenerationRequest],
+    *,
+    max_rows: int = DEFAULT_ROWS,
+    on_token: Callable[[int, int], None] | None = None,
+) -> list[Generation]:
+    """Return the answers in the order of the requests; `on_token(request_index, token_id)` hears every token."""
+    answers: dict[int, Generation] = {}
+    for event in stream(loaded, requests, max_rows=max_rows):
+        if on_token is not None:
+            on_token(event.handle, event.token_id)
+        if event.generation is not None:
+            answers[event.handle] = event.generation
+    return [answers[index] for index in range(len(requests))]
+
+
+def stream(
+    loaded: LoadedModel, requests: Sequence[GenerationRequest], *, max_rows: int = DEFAULT_ROWS
+) -> Iterator[TokenEvent]:
+    """Yield the events of all requests as they happen; an event's handle is the index of its request."""
+    batch = GenerationBatch(loaded, max_rows)
+    for request in requests:
+        batch.add(request)
+    while not batch.is_idle:
+        yield from batch.step()
+
+
+def compute_token_logprob(logits: Any, token: int, count: int) -> TokenLogprob:
+    """Return the log-probability of a token under raw float32 logits [vocabulary], with the `count` best beside it."""
+    top = float(logits.max())
+    total = top + float(np.log(np.exp(logits - np.float32(top)).sum(dtype=np.float64)))
+    best = np.argpartition(-logits, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
+    order = best[np.lexsort((best, -logits[best]))]
+    pairs = tuple((int(token_id), float(logits[token_id]) - total) for token_id in order)
+    return TokenLogprob(token_id=token, logprob=float(logits[token]) - total, top=pairs)
+
+
+def _build_generation(row: _Row, reason: str) -> Generation:
+    logprobs = tuple(row.logprobs) if row.request.logprobs is not None else None
+    return Generation(token_ids=tuple(row.token_ids), text=row.stream.text, finish_reason=reason, logprobs=logprobs)

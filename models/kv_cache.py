@@ -1,0 +1,91 @@
+"""Keys and values of a running batch: rows aligned at their last token, joined and dropped between steps.
+
+Column `width - 1` holds every row's newest token; a row of n tokens fills the last n columns, and what lies left of
+them is masked by the caller. The transformers cache appends by copying everything (a third of a decoding step
+at batch 8); these buffers grow by whole pages instead.
+"""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+PAGE_COLUMNS = 64
+
+
+class PagedLayer(DynamicLayer):
+    """One decoder layer's keys and values, [rows, heads, width, size], as views into larger buffers."""
+
+    def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Append the new columns of every row and return all keys and values so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._key_buffer, self._value_buffer, self._width = key_states, value_states, key_states.shape[-2]
+        else:
+            self._append(key_states, value_states)
+        self.keys, self.values = self._key_buffer[:, :, : self._width], self._value_buffer[:, :, : self._width]
+        return self.keys, self.values
+
+    def hold(self, keys: Any, values: Any) -> None:
+        """Replace what the layer holds by tensors of any number of rows and columns."""
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._key_buffer, self._value_buffer, self._width = keys, values, keys.shape[-2]
+        self.keys, self.values = keys, values
+
+    def _append(self, key_states: Any, value_states: Any) -> None:
+        end = self._width + key_states.shape[-2]
+        if end > self._key_buffer.shape[-2]:
+            self._key_buffer = _widen(self.keys, end + PAGE_COLUMNS)
+            self._value_buffer = _widen(self.values, end + PAGE_COLUMNS)
+        self._key_buffer[:, :, self._width : end] = key_states
+        self._value_buffer[:, :, self._width : end] = value_states
+        self._width = end
+
+
+def build_cache() -> Cache:
+    """Return an empty cache that any transformers decoder can be called with."""
+    return Cache(layer_class_to_replicate=PagedLayer)
+
+
+def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int]) -> Cache:
+    """Return a cache with the running rows followed by freshly prefilled ones.
+
+    `fresh` is padded on the right: row r holds its tokens in its first `fresh_lengths[r]` columns.
+    """
+    result = build_cache()
+    for index, layer in enumerate(fresh.layers):
+        old = running.layers[index] if running is not None else None
+        joined = PagedLayer()
+        joined.hold(
+            _join(old.keys if old is not None else None, layer.keys, fresh_lengths),
+            _join(old.values if old is not None else None, layer.values, fresh_lengths),
+        )
+        result.layers.append(joined)
+    return result
+
+
+def keep_rows(cache: Cache, rows: list[int], width: int) -> None:
+    """Drop all other rows, and the columns left of the last `width`, in place."""
+    for layer in cache.layers:
+        layer.hold(layer.keys[rows][:, :, -width:], layer.values[rows][:, :, -width:])
+
+
+def _widen(tensor: Any, columns: int) -> Any:
+    rows, heads, width, size = tensor.shape
+    result = torch.zeros(rows, heads, columns, size, dtype=tensor.dtype, device=tensor.device)
+    result[:, :, :width] = tensor
+    return result
+
+
+def _join(running: Any, fresh: Any, lengths: list[int]) -> Any:
+    held = running.shape[0] if running is not None else 0
+    old_width = running.shape[2] if running is not None else 0
+    width = max(old_width, *lengths)
+    _, heads, _, size = fresh.shape
+    # Zeros and not garbage: a masked column still meets the values in a product, and 0 x NaN is NaN.
+    result = torch.zeros(held + len(lengths), heads, width, size, dtype=fresh.dtype, device=fresh.device)
+    if running is not None:
+        result[:held, :, width - old_width :] = running
+    for row, length in enumerate(lengths):
+        result[held + row, :, width - length :] = fresh[row, :, :length]
+    return result
