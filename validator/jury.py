@@ -1,0 +1,113 @@
+"""Committee duty: re-run the receipts of a challenge with our own engine, commit to the e-value, reveal it.
+
+The vote's salt follows from our key and the challenge, so that a restart between commit and reveal loses nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from challenges.exchange import parse_answer, parse_sampling
+from challenges.filing import DossierEntry
+from challenges.lifecycle import Phase
+from challenges.verdict import Vote
+from models.requests import SAMPLER_NONE
+from scoring.errors import InvalidInput, OracleError
+from scoring.evidence.cases import compute_challenge_e_value
+from scoring.evidence.plan import Plan
+from validator.ledger_port import JuryCall, LedgerPort
+from validator.scorer import ClaimedAnswer, Scorer, Unscored, build_chat_messages
+
+log = structlog.get_logger()
+
+
+class Jury:
+    """Serves the committees that the ledger calls this seat to. `derive_salt` maps a challenge id to 32 secret bytes."""
+
+    def __init__(
+        self, plan: Plan, address: bytes, scorer: Scorer, ledger: LedgerPort, derive_salt: Callable[[bytes], bytes]
+    ) -> None:
+        self._plan = plan
+        self._address = address
+        self._scorer = scorer
+        self._ledger = ledger
+        self._derive_salt = derive_salt
+        self._votes: dict[bytes, Vote] = {}
+
+    async def serve(self) -> None:
+        """Do what is due on every call; one that fails is logged and tried again next time."""
+        for call in await self._ledger.list_jury_calls():
+            try:
+                await self._serve_call(call)
+            except OracleError as error:
+                log.warning("jury_duty_failed", challenge=call.challenge_id.hex(), why=str(error))
+
+    async def _serve_call(self, call: JuryCall) -> None:
+        if call.phase is Phase.COMMITTEE and not call.has_committed:
+            vote = await self._find_vote(call)
+            await self._ledger.commit_vote(vote)
+            log.info("vote_committed", challenge=call.challenge_id.hex())
+        elif call.phase is Phase.COMMITTED and call.has_committed and not call.has_revealed:
+            await self._ledger.reveal_vote(await self._find_vote(call))
+            log.info("vote_revealed", challenge=call.challenge_id.hex())
+
+    async def _find_vote(self, call: JuryCall) -> Vote:
+        # Re-running gives the same bytes, so a vote that was forgotten in a restart is found again.
+        if call.challenge_id not in self._votes:
+            self._votes[call.challenge_id] = await self._judge(call)
+        return self._votes[call.challenge_id]
+
+    async def _judge(self, call: JuryCall) -> Vote:
+        abstention, e_value = self._find_abstention(call), 0
+        if not abstention:
+            results = await asyncio.gather(*(self._score(entry) for entry in call.dossier.entries))
+            if any(isinstance(item, Unscored) and not item.is_provider_fault for item in results):
+                abstention = "the reference engine did not answer"
+            else:
+                found = [item if isinstance(item, tuple) else None for item in results]
+                e_value = compute_challenge_e_value(self._plan, found)
+        return Vote(
+            challenge_id=call.challenge_id,
+            validator=self._address,
+            e_value=e_value,
+            abstention=abstention,
+            salt=self._derive_salt(call.challenge_id),
+        )
+
+    def _find_abstention(self, call: JuryCall) -> str:
+        """Say why this challenge is outside of what the plan is calibrated for, or nothing."""
+        if call.offer.offer.manifest_digest != self._plan.manifest_digest:
+            return "the offer's model is not in the plan"
+        if call.offer.offer.sampler != self._plan.sampler or self._plan.sampler == SAMPLER_NONE:
+            return "the offer's sampler is not the plan's"
+        for entry in call.dossier.entries:
+            try:
+                sampling = parse_sampling(entry.request)
+            except InvalidInput:
+                return "a request is malformed"
+            if not self._plan.temperature_min_ppm <= sampling.temperature_ppm <= self._plan.temperature_max_ppm:
+                return "a temperature is outside the calibrated envelope"
+            if not self._plan.top_p_min_ppm <= sampling.top_p_ppm <= self._plan.top_p_max_ppm:
+                return "a top_p is outside the calibrated envelope"
+            if sampling.seed is None:
+                return "a request has no seed"
+        return ""
+
+    async def _score(self, entry: DossierEntry) -> tuple[int, ...] | Unscored:
+        sampling, answer = parse_sampling(entry.request), parse_answer(entry.response)
+        try:
+            messages = build_chat_messages(entry.request.get("messages"))
+        except InvalidInput:
+            return Unscored(reason="malformed-request", is_provider_fault=True)
+        claimed = ClaimedAnswer(
+            messages=messages,
+            temperature_ppm=sampling.temperature_ppm,
+            top_p_ppm=sampling.top_p_ppm,
+            max_tokens=self._plan.max_tokens,
+            seed=sampling.seed,
+            content=answer.content,
+            token_ids=answer.token_ids,
+            completion_tokens=answer.completion_tokens,
+        )
+        return await self._scorer.score(claimed)

@@ -1,0 +1,76 @@
+"""What a certified epoch leaves behind: checkpoint, certificate, feed index, proof files and state, in one transaction.
+
+Files of an epoch never change once written; the newest epoch is what `latest` means.
+"""
+
+from scoring import canonical
+from scoring.eip712 import Domain
+from scoring.errors import InvalidInput, OracleError
+from scoring.feed import build_feed, build_feed_proofs
+from scoring.feed_index import build_feed_index
+from scoring.outcome import AggregationState
+from scoring.records import Checkpoint
+from validator.epoch import CertifiedOutcome
+from validator.messages import Certified, RevealMessage
+from validator.store import DocumentKind, Store, build_seat_key
+
+Row = tuple[DocumentKind, str, int, bytes]
+INDEX_FILE = "index"
+
+
+def publish_epoch(store: Store, certified: CertifiedOutcome, domain: Domain) -> None:
+    """Store everything about a certified epoch, all or nothing."""
+    checkpoint, epoch = certified.checkpoint, certified.context.epoch
+    feed = build_feed(certified.outcome.feed_items)
+    proofs = build_feed_proofs(feed, checkpoint, certified.certificate, domain, certified.context.inputs.validator_set)
+    index = build_feed_index(feed, epoch)
+    rows: list[Row] = [
+        (DocumentKind.CHECKPOINT, str(epoch), epoch, canonical.encode(certified.certified.to_json())),
+        (DocumentKind.AGGREGATION, str(epoch), epoch, certified.outcome.state.encode()),
+        (DocumentKind.FEED_PROOF, f"{epoch}:{INDEX_FILE}", epoch, index.encode()),
+    ]
+    for entry, proof in zip(index.entries, proofs, strict=True):
+        rows.append((DocumentKind.FEED_PROOF, f"{epoch}:{entry.file}", epoch, proof.encode()))
+    for item in certified.outcome.case_items:
+        key = f"{epoch}:{item.offer_digest.hex()}"
+        rows.append((DocumentKind.CASE_ITEM, key, epoch, item.encode()))
+    for message in certified.reveals.values():
+        key = build_seat_key(epoch, message.reveal.validator)
+        rows.append((DocumentKind.REVEAL, key, epoch, canonical.encode(message.to_json())))
+    store.put_documents(rows)
+
+
+def load_certified(store: Store, epoch: int) -> Certified | None:
+    """Return the certified checkpoint of an epoch from the store, or None."""
+    body = store.get_document(DocumentKind.CHECKPOINT, str(epoch))
+    return None if body is None else Certified.from_json(canonical.decode(body))
+
+
+def load_checkpoints(store: Store) -> dict[int, Checkpoint]:
+    """Return every certified checkpoint in the store by epoch."""
+    latest = store.find_latest(DocumentKind.CHECKPOINT)
+    if latest is None:
+        return {}
+    documents = store.list_documents_between(DocumentKind.CHECKPOINT, 0, latest.epoch)
+    found = (Certified.from_json(canonical.decode(document.body)).proposal.checkpoint for document in documents)
+    return {checkpoint.epoch: checkpoint for checkpoint in found}
+
+
+def load_state(store: Store) -> AggregationState | None:
+    """Return the newest aggregation state in the store, or None before the first epoch."""
+    document = store.find_latest(DocumentKind.AGGREGATION)
+    return None if document is None else AggregationState.decode(document.body)
+
+
+def load_reveals(store: Store, certified: Certified, addresses: list[bytes]) -> dict[int, RevealMessage]:
+    """Return the reveals that a certified epoch was computed from, by seat; raises OracleError when one is missing."""
+    epoch = certified.proposal.checkpoint.epoch
+    found = {}
+    for seat in certified.proposal.seats:
+        if seat >= len(addresses):
+            raise InvalidInput("names a seat that does not exist", "seats")
+        body = store.get_document(DocumentKind.REVEAL, build_seat_key(epoch, addresses[seat]))
+        if body is None:
+            raise OracleError(f"the reveal of seat {seat} in epoch {epoch} is missing from the store")
+        found[seat] = RevealMessage.from_json(canonical.decode(body))
+    return found
