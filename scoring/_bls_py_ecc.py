@@ -67,11 +67,6 @@ def sum_points(points: Sequence[Point]) -> Point:
     return reduce(add, points)
 
 
-def is_infinity_g1(point: Point) -> bool:
-    """Say whether a point of G1 is the neutral one."""
-    return bool(is_inf(point))
-
-
 def hash_to_g2(message: bytes, dst: bytes) -> Point:
     """Return the point of G2 that the message hashes to under the domain tag (at most 255 bytes)."""
     return hash_to_G2(message, dst, cast(Any, sha256))

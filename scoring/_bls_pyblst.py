@@ -13,7 +13,6 @@ from pyblst import BlstP1Element, BlstP2Element, final_verify, miller_loop
 from scoring._bls_scheme import Point, Refused
 
 _INFINITY_FLAG = 0x40
-_INFINITY_G1 = BlstP1Element()
 _GENERATOR_G1 = BlstP1Element.uncompress(
     bytes.fromhex("97f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb")
 )
@@ -52,11 +51,6 @@ def multiply(point: Point, scalar: int) -> Point:
 def sum_points(points: Sequence[Point]) -> Point:
     """Return the sum of one or more points of one group."""
     return reduce(add, points)
-
-
-def is_infinity_g1(point: Point) -> bool:
-    """Say whether a point of G1 is the neutral one."""
-    return bool(point == _INFINITY_G1)
 
 
 def hash_to_g2(message: bytes, dst: bytes) -> Point:

@@ -18,7 +18,7 @@ import hmac
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scoring.errors import InvalidInput
 from scoring.hashing import tagged_digest
@@ -31,8 +31,8 @@ SUBGROUP_ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000
 SIGNATURE_DST = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 POSSESSION_DST = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 
-# Decoding a key costs 60 microseconds (square root and subgroup check), finding it here a fifth of one. The cache stays
-# under 4 MB and holds every validator of a network several times over.
+# Decoding a key takes 60 microseconds (square root and subgroup check), finding it here a fifth of a microsecond. The
+# cache stays under 4 MB and holds every validator of a network several times over.
 CACHED_PUBLIC_KEYS = 8192
 
 _KEYGEN_SALT = b"BLS-SIG-KEYGEN-SALT-"
@@ -41,8 +41,11 @@ _KEYGEN_OKM_BYTES = 48
 _COEFFICIENT_BYTES = 16
 _SIGNATURE_AT_INFINITY = b"\xc0" + bytes(SIGNATURE_BYTES - 1)
 
+Item = TypeVar("Item")
 # A point of a backend. The curve libraries carry no types, and only the backend that made a point looks inside it.
 Point = Any
+# Other sequences can fail while they are walked, and a check never raises: they are refused.
+Many: TypeAlias = list[Item] | tuple[Item, ...]
 
 
 class Refused(ValueError):
@@ -71,8 +74,6 @@ class Curve(Protocol):
     def multiply(self, point: Point, scalar: int, /) -> Point: ...
 
     def sum_points(self, points: Sequence[Point], /) -> Point: ...
-
-    def is_infinity_g1(self, point: Point, /) -> bool: ...
 
     def hash_to_g2(self, message: bytes, dst: bytes, /) -> Point: ...
 
@@ -129,7 +130,7 @@ class Scheme:
         """Say whether `signature` is the signature of `message` by `pk`."""
         return self._verify(pk, message, signature, self._signature_dst)
 
-    def aggregate(self, signatures: Sequence[bytes]) -> bytes:
+    def aggregate(self, signatures: Many[bytes]) -> bytes:
         """Return the sum of one or more signatures, in any order. Raises InvalidInput for none, or a malformed one.
 
         As in the draft, the encoding of infinity is taken as a signature here, and comes out of ones that cancel; no
@@ -142,7 +143,7 @@ class Scheme:
             raise InvalidInput(str(refusal), "signatures") from None
         return self._curve.encode_g2(self._curve.sum_points(points)) if points else _SIGNATURE_AT_INFINITY
 
-    def fast_aggregate_verify(self, pks: Sequence[bytes], message: bytes, signature: bytes) -> bool:
+    def fast_aggregate_verify(self, pks: Many[bytes], message: bytes, signature: bytes) -> bool:
         """Say whether `signature` is the aggregate of one signature of `message` by each of `pks`.
 
         A key that is listed twice must have signed twice.
@@ -152,11 +153,10 @@ class Scheme:
             plain_message, point = _plain_bytes(message), self._signature(signature)
         except Refused:
             return False
-        if self._curve.is_infinity_g1(key):
-            return False
+        # Keys that cancel sum to infinity, which fits no signature but the one at infinity; that one is refused above.
         return self._is_signed([(key, plain_message)], point, self._signature_dst)
 
-    def aggregate_verify(self, pks: Sequence[bytes], messages: Sequence[bytes], signature: bytes) -> bool:
+    def aggregate_verify(self, pks: Many[bytes], messages: Many[bytes], signature: bytes) -> bool:
         """Say whether `signature` is the aggregate of the signatures of `messages[i]` by `pks[i]`."""
         try:
             keys = [self._key(pk) for pk in _some(pks)]
@@ -168,14 +168,15 @@ class Scheme:
             return False
         return self._is_signed(list(zip(keys, plain_messages, strict=True)), point, self._signature_dst)
 
-    def batch_verify(self, items: Sequence[tuple[bytes, bytes, bytes]], entropy: bytes = b"") -> bool:
+    def batch_verify(self, items: Many[tuple[bytes, bytes, bytes]], entropy: bytes = b"") -> bool:
         """Say whether every `(pk, message, signature)` verifies; False does not say which one failed.
 
         Checks the sum of c_i times equation i for coefficients 0 < c_i < 2^128 (Bellare, Garay, Rabin 1998, the small
         exponents test). All points lie in groups of prime order r, so if equation i fails, at most one value of c_i
-        hides it. The coefficients are hashed from `entropy` and all of the items (Fiat-Shamir): whoever changes an item
-        changes every coefficient, so even without entropy a forger has to try about 2^128 batches. Entropy that the
-        forger cannot know adds to that, and no entropy can take away from it. Items with one message share a pairing.
+        hides it, whatever the others are. The coefficients are hashed from `entropy` and all of the items
+        (Fiat-Shamir): whoever changes an item changes every coefficient, so even without entropy a forger has to try
+        about 2^128 batches. Entropy that the forger cannot know adds to that, and no entropy can take away from it.
+        Items with one message share a pairing.
         """
         try:
             batch = [_triple(item) for item in _some(items)]
@@ -240,13 +241,13 @@ def _plain_bytes(value: Any, length: int | None = None) -> bytes:
     return plain
 
 
-def _some(values: Any) -> Sequence[object]:
-    """Return `values` if it is a sequence of at least one item. Raises Refused."""
-    if not issubclass(type(values), Sequence):
-        raise Refused(f"must be a sequence, got {type(values).__name__}")
+def _some(values: Any) -> Many[object]:
+    """Return `values` if it is a list or a tuple of at least one item. Raises Refused."""
+    if not issubclass(type(values), list | tuple):
+        raise Refused(f"must be a list or a tuple, got {type(values).__name__}")
     if len(values) == 0:
         raise Refused("must not be empty")
-    items: Sequence[object] = values
+    items: Many[object] = values
     return items
 
 

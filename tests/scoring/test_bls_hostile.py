@@ -1,5 +1,6 @@
 """Both backends give the same answer to named hostile inputs, and it is never an exception."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,10 @@ class Impostor:
     """Claims to be bytes, and is not."""
 
     __class__ = bytes  # type: ignore[assignment]
+
+
+RELEASED = memoryview(PK)
+RELEASED.release()
 
 
 def flip(encoded: bytes, bit: int) -> bytes:
@@ -166,9 +171,11 @@ CASES = {
     "fast: keys are one key": Case(operation="fast_aggregate_verify", arguments=(PK, MESSAGE, SIGNATURE)),
     "fast: keys are a set": Case(operation="fast_aggregate_verify", arguments=({PK}, MESSAGE, SIGNATURE)),
     "fast: keys are a generator": Case(operation="fast_aggregate_verify", arguments=(iter([PK]), MESSAGE, SIGNATURE)),
-    "fast: keys are a long range": Case(
-        operation="fast_aggregate_verify", arguments=(range(10**18), MESSAGE, SIGNATURE)
+    "fast: keys are an endless range": Case(
+        operation="fast_aggregate_verify", arguments=(range(10**30), MESSAGE, SIGNATURE)
     ),
+    "fast: keys are a deque": Case(operation="fast_aggregate_verify", arguments=(deque([PK]), MESSAGE, SIGNATURE)),
+    "fast: keys are released memory": Case(operation="fast_aggregate_verify", arguments=(RELEASED, MESSAGE, SIGNATURE)),
     "fast: infinity among the keys": Case(
         operation="fast_aggregate_verify", arguments=([PK, INFINITY_G1], MESSAGE, SIGNATURE)
     ),
