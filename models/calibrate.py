@@ -110,7 +110,7 @@ def run(task: CalibrationTask, out: Path, progress: Progress = lambda done, tota
             _answer_all(task, loaded, answers, progress)
             del loaded
             gc.collect()
-        header = {**_build_header(task), "statistics": list(STATISTIC_IDS)}
+        header: Row = {**_build_header(task), "statistics": list(STATISTIC_IDS)}
         with open_journal(out.with_suffix(".scores.jsonl"), header) as scores:
             cells = []
             for verifier_dtype in task.verifier_dtypes:
