@@ -291,7 +291,7 @@ def _require_good_head(response: aiohttp.ClientResponse) -> None:
 
 def _explain_error(error: Exception) -> tuple[FailureReason, str]:
     detail = f"{type(error).__name__}: {error}"
-    if isinstance(error, EndpointRefused):
+    if isinstance(error, EndpointRefused | aiohttp.InvalidURL):
         return FailureReason.ENDPOINT, detail
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         is_ours = getattr(error.os_error, "errno", None) == socket.EAI_AGAIN

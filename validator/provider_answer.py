@@ -69,8 +69,11 @@ def parse_provider_answer(document: object, limits: AnswerLimits) -> ProviderAns
     finish_reason = choice.get("finish_reason")
     if not isinstance(finish_reason, str) or finish_reason not in FINISH_REASONS:
         raise InvalidInput('expected "stop" or "length"', "choices[0].finish_reason")
+    model = _text(answer.get("model"), "model", MAX_MODEL_BYTES)
+    if not model:
+        raise InvalidInput("is empty", "model")
     return ProviderAnswer(
-        model=_text(answer.get("model"), "model", MAX_MODEL_BYTES),
+        model=model,
         content=_text(message.get("content"), "choices[0].message.content", limits.max_content_bytes),
         token_ids=_token_ids(choice.get("token_ids"), limits),
         finish_reason=finish_reason,
