@@ -7,17 +7,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import httpx
+
 from scoring import bls
 from scoring.certificate import build_certificate, compute_validator_set_digest
 from scoring.eip712 import Domain, compute_signing_root
 from scoring.errors import InvalidInput
 from scoring.feed import FeedProof, ValidatorSetFile, build_feed, build_feed_proofs
+from scoring.feed_index import build_feed_index
 from scoring.hashing import tagged_digest
 from scoring.records import PPM, ZERO_DIGEST, Certificate, Checkpoint, FeedItem, ValidatorEntry, ValidatorSet
 
 MOCK_CHAIN_ID = 31_337
 MOCK_STAKE_WEI = 10_000 * 10**18
-EPOCH_S = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +114,29 @@ def build_mock_item(
         quality_multiplier_ppm=PPM,
         availability_ppm=share_ppm,
     )
+
+
+class MockFeed:
+    """A relay in memory: publish items, then read them with `FeedClient(url, ..., transport=feed.transport)`."""
+
+    def __init__(self, network: MockNetwork) -> None:
+        self.network = network
+        self.files: dict[str, bytes] = {}
+
+    def publish(self, items: Sequence[FeedItem], seats: Collection[int] | None = None) -> tuple[FeedProof, ...]:
+        """Certify one epoch's items by the seats (all by default) and serve them as the latest."""
+        proofs = self.network.publish(items, seats)
+        index = build_feed_index(build_feed(items), items[0].epoch)
+        for entry, proof in zip(index.entries, proofs, strict=True):
+            self.files[f"/v1/feed/{index.epoch}/{entry.file}"] = proof.encode()
+        self.files["/v1/feed/latest"] = index.encode()
+        return proofs
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        """The transport that answers from `files`; change them to try what a hostile relay would do."""
+        return httpx.MockTransport(self._answer)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        content = self.files.get(request.url.path)
+        return httpx.Response(404) if content is None else httpx.Response(200, content=content)
