@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Jury:
-    """Serves the committees that the ledger calls this seat to. `derive_salt` maps a challenge id to 32 secret bytes."""
+    """Serves the committees that the ledger calls this seat to. `derive_salt` maps a challenge to 32 secret bytes."""
 
     def __init__(
         self, plan: Plan, address: bytes, scorer: Scorer, ledger: LedgerPort, derive_salt: Callable[[bytes], bytes]
@@ -62,11 +62,11 @@ class Jury:
         abstention, e_value = self._find_abstention(call), 0
         if not abstention:
             results = await asyncio.gather(*(self._score(entry) for entry in call.dossier.entries))
-            if any(isinstance(item, Unscored) and not item.is_provider_fault for item in results):
-                abstention = "the reference engine did not answer"
-            else:
-                found = [item if isinstance(item, tuple) else None for item in results]
-                e_value = compute_challenge_e_value(self._plan, found)
+            scored = [item for item in results if isinstance(item, tuple)]
+            unscored = [item.reason for item in results if isinstance(item, Unscored)]
+            # An answer that cannot be scored decides nothing: not for the provider, not against the consumer.
+            abstention = f"a receipt cannot be scored: {unscored[0]}" if unscored else ""
+            e_value = 0 if unscored else compute_challenge_e_value(self._plan, scored)
         return Vote(
             challenge_id=call.challenge_id,
             validator=self._address,

@@ -41,7 +41,7 @@ class LedgerPort(Protocol):
     """Every method raises Unavailable when the ledger does not answer, VerificationFailed when it refuses."""
 
     async def get_view(self, epoch: int) -> NetworkView:
-        """Return the facts for computing an epoch; the same for every validator that asks once epoch - 1 is certified."""
+        """Return the facts for computing an epoch, the same for all who ask once epoch - 1 is certified."""
         ...
 
     async def submit_checkpoint(self, checkpoint: Checkpoint, certificate: Certificate) -> None:
