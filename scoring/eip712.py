@@ -229,7 +229,7 @@ def _check_value(value: Any, kind: Kind, field: str) -> None:
         _require(0 <= value <= limit, f"{value} is outside 0..{limit}", field)
     elif kind.name == "string":
         _require(isinstance(value, str), "expected a string", field)
-        _require(value.isprintable() or "\n" in value, "holds control characters", field)
+        _require(value.replace("\n", "").isprintable(), "holds control characters", field)
         _require(len(value.encode(errors="replace")) <= MAX_STRING_BYTES, f"over {MAX_STRING_BYTES} bytes", field)
     else:
         _check_bytes(value, kind, field)
