@@ -18,26 +18,26 @@ from models.requests import MAX_SEED
 from scoring.errors import InvalidInput
 
 Floats = NDArray[np.floating[Any]]
-Integers = NDArray[np.integer[Any]]
+Integers = NDArray[np.integer[Any]] | np.integer[Any]
 
 ROUNDS = 10
 UNIFORM_BITS = 24
 NOISE_STEPS = float(2**18)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+_WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _FIRST_LOOK = 4.0
-_CANDIDATES_AT_ONCE = 1 << 16
+_BLOCKS_AT_ONCE = 1 << 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Winners:
-    """The two best scores of each row: `token_ids` of the best, `best` and `second` scores (-inf when alone)."""
+class Winner:
+    """The seeded winner of one row of logits, its score, and the second best score (-inf when it is alone)."""
 
-    token_ids: NDArray[np.int64]
-    best: NDArray[np.float64]
-    second: NDArray[np.float64]
+    token_id: int
+    best: float
+    second: float
 
 
 def philox4x32_10(
@@ -48,12 +48,15 @@ def philox4x32_10(
     k0, k1 = (np.asarray(word, dtype=np.uint64) for word in key)
     for _ in range(ROUNDS):
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + np.uint64(_WEYL[0])) & _LOW, (k1 + np.uint64(_WEYL[1])) & _LOW
+        # The key meets the older word first: both may be single numbers, and then that costs nothing.
+        c0, c1, c2, c3 = (p1 >> _HALF) ^ (c1 ^ k0), p1 & _LOW, (p0 >> _HALF) ^ (c3 ^ k1), p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
     return c0, c1, c2, c3
 
 
-def compute_gumbel_noise(seed: int, position: int, token_ids: Sequence[int] | Integers) -> NDArray[np.float64]:
+def compute_gumbel_noise(
+    seed: int, position: int, token_ids: Sequence[int] | NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
     """Return the Gumbel noise of some tokens at one output position (0 is the first generated token).
 
     Values are multiples of 2**-18 between -2.8524 and NOISE_MAX. Raises InvalidInput unless 0 <= seed < 2**53 and
@@ -63,7 +66,8 @@ def compute_gumbel_noise(seed: int, position: int, token_ids: Sequence[int] | In
     if not 0 <= position < 2**32:
         raise InvalidInput("must be between 0 and 2**32 - 1", "position")
     ids = np.asarray(token_ids, dtype=np.int64)
-    return _compute_noise(np.uint64(seed), np.uint64(position), ids)
+    words = _draw_words((ids >> 2).astype(np.uint64), seed, position)
+    return compute_gumbel(np.choose(ids & 3, words) >> np.uint64(32 - UNIFORM_BITS))
 
 
 def check_seed(seed: int) -> None:
@@ -82,27 +86,24 @@ def sample_tokens(
 ) -> NDArray[np.int64]:
     """Draw one token for each row of `logits` [rows, vocabulary]; temperature 0 takes the largest logit."""
     logits = np.asarray(logits, dtype=np.float32)
-    filtered = filter_logits(logits, temperatures, top_ps, top_ks or [0] * len(seeds))
-    return find_winners(filtered, seeds, positions, temperatures).token_ids
+    result = np.empty(len(logits), dtype=np.int64)
+    for row, values in enumerate(logits):
+        top_k = top_ks[row] if top_ks is not None else 0
+        kept = filter_logits(values, temperatures[row], top_ps[row], top_k)
+        result[row] = find_winner(kept, seeds[row], positions[row], temperatures[row]).token_id
+    return result
 
 
-def filter_logits(
-    logits: NDArray[np.float32], temperatures: Sequence[float], top_ps: Sequence[float], top_ks: Sequence[int]
-) -> NDArray[np.float32]:
-    """Return the logits with -inf where top-k, then top-p (of the softmax at the row's temperature) remove a token.
+def filter_logits(logits: NDArray[np.float32], temperature: float, top_p: float, top_k: int) -> NDArray[np.float32]:
+    """Return a row of logits with -inf where top-k, then top-p (at the temperature) remove a token.
 
-    Ties are kept by smaller id. Rows without a filter (top_p 1, top_k 0, or temperature 0) are not copied twice.
+    The row itself is returned when nothing is filtered: top_p 1 and top_k 0, or temperature 0.
     """
-    result = logits
-    for row, (temperature, top_p, top_k) in enumerate(zip(temperatures, top_ps, top_ks, strict=True)):
-        if temperature == 0.0 or (top_p >= 1.0 and top_k == 0):
-            continue
-        if result is logits:
-            result = logits.copy()
-        kept = compute_kept_tokens(logits[row], temperature, top_p, top_k)
-        values = logits[row][kept]
-        result[row] = -np.inf
-        result[row][kept] = values
+    if temperature == 0.0 or (top_p >= 1.0 and top_k == 0):
+        return logits
+    kept = compute_kept_tokens(logits, temperature, top_p, top_k)
+    result = np.full_like(logits, -np.inf)
+    result[kept] = logits[kept]
     return result
 
 
@@ -128,75 +129,77 @@ def compute_kept_tokens(logits: NDArray[np.float32], temperature: float, top_p: 
         look = wanted
 
 
-def find_winners(
-    logits: NDArray[np.float32], seeds: Sequence[int], positions: Sequence[int], temperatures: Sequence[float]
-) -> Winners:
-    """Return the seeded winner of each row and the two best scores, exactly, looking only at tokens that can win.
+def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperature: float) -> Winner:
+    """Return the seeded winner of one row [vocabulary], exactly, looking only at tokens that can win.
 
-    A token whose logit is below `second best so far - T * NOISE_MAX` cannot reach the two best whatever its noise.
-    Scores are float64: the float32 logit plus the product of T and the noise, each operation rounded once.
+    First the largest logits are scored. A token below them with logit l then needs a noise of at least
+    `(second best - l) / T`: beyond NOISE_MAX it cannot have it, and otherwise its Philox word says so without a
+    logarithm. Scores are float64: the float32 logit plus the product of T and the noise, each operation rounded once.
     """
-    size = logits.shape[1]
-    scale = np.asarray(temperatures, dtype=np.float64)
-    keys = np.asarray(seeds, dtype=np.uint64)
-    places = np.asarray(positions, dtype=np.uint64)
-    second_logit = np.partition(logits, size - 2, axis=1)[:, size - 2] if size > 1 else logits[:, 0]
-    floor = np.minimum(logits.max(axis=1) - _FIRST_LOOK * scale, second_logit)
-    first = _score_above(logits, floor, scale, keys, places)
-    floor = np.minimum(floor, first.second - scale * NOISE_MAX)
-    return _score_above(logits, floor, scale, keys, places)
+    floor = np.float32(logits.max() - np.float32(_FIRST_LOOK * temperature))
+    ids = np.flatnonzero(logits >= floor)
+    if len(ids) < 2 < len(logits):
+        floor = np.partition(logits, len(logits) - 2)[-2]
+        ids = np.flatnonzero((logits >= floor) & (logits > -np.inf))
+    scores = logits[ids].astype(np.float64)
+    if temperature > 0.0:
+        scores += temperature * compute_gumbel_noise(seed, position, ids)
+        second = float(np.partition(scores, len(scores) - 2)[-2]) if len(scores) > 1 else -np.inf
+        if second > -np.inf:
+            late = _find_late_candidates(logits, floor, second, temperature)
+            late_ids, counts = _search_blocks(late, seed, position, (second - float(floor)) / temperature)
+            late_scores = logits[late_ids].astype(np.float64) + temperature * compute_gumbel(counts)
+            ids, scores = np.concatenate([ids, late_ids]), np.concatenate([scores, late_scores])
+    return _pick_two_best(ids, scores)
 
 
-def _score_above(
-    logits: NDArray[np.float32],
-    floor: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    keys: NDArray[np.uint64],
-    places: NDArray[np.uint64],
-) -> Winners:
-    # float32 floors are rounded down, so that a token exactly on the bound is still looked at.
-    bounds = np.nextafter(floor.astype(np.float32), np.float32(-np.inf))
-    row_of, ids = np.nonzero((logits >= bounds[:, None]) & (logits > -np.inf))
-    scores = np.empty(len(ids), dtype=np.float64)
-    for start in range(0, len(ids), _CANDIDATES_AT_ONCE):
-        part = slice(start, start + _CANDIDATES_AT_ONCE)
-        owner = row_of[part]
-        noise = _compute_noise(keys[owner], places[owner], ids[part])
-        scores[part] = logits[owner, ids[part]].astype(np.float64) + scale[owner] * noise
-    return _pick_two_best(scores, row_of, ids, len(logits))
+def _find_late_candidates(
+    logits: NDArray[np.float32], ceiling: np.float32, second: float, temperature: float
+) -> NDArray[np.bool_]:
+    """Return which logits below `ceiling` the largest noise lifts to `second` or above."""
+    # One float32 step of slack: a candidate too many is harmless, a missing one is not.
+    lowest = np.nextafter(np.float32(second - temperature * NOISE_MAX), np.float32(-np.inf))
+    wanted: NDArray[np.bool_] = (logits >= lowest) & (logits < ceiling)
+    return wanted
 
 
-def _pick_two_best(scores: NDArray[np.float64], row_of: Integers, ids: Integers, rows: int) -> Winners:
-    best, second = np.full(rows, -np.inf), np.full(rows, -np.inf)
-    winners = np.zeros(rows, dtype=np.int64)
-    edges = np.searchsorted(row_of, np.arange(rows + 1))
-    for row in range(rows):
-        part = scores[edges[row] : edges[row + 1]]
-        if not len(part):
-            continue
-        top = int(part.argmax())
-        winners[row], best[row] = ids[edges[row] + top], part[top]
-        if len(part) > 1:
-            second[row] = max(part[:top].max(initial=-np.inf), part[top + 1 :].max(initial=-np.inf))
-    return Winners(token_ids=winners, best=best, second=second)
+def _search_blocks(
+    wanted: NDArray[np.bool_], seed: int, position: int, need: float
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return ids and 24-bit counts of the wanted tokens whose noise is at least `need` (or just below)."""
+    least = max(math.floor(2**UNIFORM_BITS * math.exp(-math.exp(-need))) - 2, 0)
+    bound = np.uint64(least << (32 - UNIFORM_BITS))
+    # Four neighbouring booleans are one 32-bit word that is not zero: a Philox block with a candidate.
+    padded = np.pad(wanted, (0, -len(wanted) % 4)) if len(wanted) % 4 else wanted
+    blocks = np.flatnonzero(padded.view(np.uint32) != 0).astype(np.uint64)
+    ids: list[NDArray[np.uint64]] = []
+    counts: list[NDArray[np.uint64]] = []
+    for start in range(0, len(blocks), _BLOCKS_AT_ONCE):
+        part = blocks[start : start + _BLOCKS_AT_ONCE]
+        for lane, words in enumerate(_draw_words(part, seed, position)):
+            hits = np.flatnonzero(words >= bound)
+            ids.append(part[hits] * np.uint64(4) + np.uint64(lane))
+            counts.append(words[hits] >> np.uint64(32 - UNIFORM_BITS))
+    found = np.concatenate(ids).astype(np.int64) if ids else np.empty(0, dtype=np.int64)
+    kept = padded[found]
+    return found[kept], np.concatenate(counts)[kept] if counts else np.empty(0, dtype=np.uint64)
 
 
-def _compute_noise(seeds: Integers | np.uint64, positions: Integers | np.uint64, ids: Integers) -> NDArray[np.float64]:
-    """Return noise for parallel arrays; neighbours that share a Philox block share its computation."""
-    lanes = ids & 3
-    blocks = (ids >> 2).astype(np.uint64)
-    seeds, positions = np.broadcast_to(seeds, ids.shape), np.broadcast_to(positions, ids.shape)
-    fresh = np.ones(len(ids), dtype=bool)
-    if len(ids) > 1:
-        same = (blocks[1:] == blocks[:-1]) & (seeds[1:] == seeds[:-1]) & (positions[1:] == positions[:-1])
-        fresh[1:] = ~same
+def _draw_words(blocks: NDArray[np.uint64], seed: int, position: int) -> tuple[NDArray[np.uint64], ...]:
     zero = np.uint64(0)
-    words = philox4x32_10((blocks[fresh], positions[fresh], zero, zero), (seeds[fresh] & _LOW, seeds[fresh] >> _HALF))
-    index = np.cumsum(fresh) - 1
-    return compute_gumbel(np.stack(words)[lanes, index] >> np.uint64(32 - UNIFORM_BITS))
+    key = (np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32))
+    return philox4x32_10((blocks, np.uint64(position), zero, zero), key)
 
 
-def compute_gumbel(counts: Integers) -> NDArray[np.float64]:
+def _pick_two_best(ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Winner:
+    best = scores.max()
+    ties = ids[scores == best]
+    rest = scores[scores < best]
+    second = float(best) if len(ties) > 1 else float(rest.max(initial=-np.inf))
+    return Winner(token_id=int(ties.min()), best=float(best), second=second)
+
+
+def compute_gumbel(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """Return -log(-log((k + 1/2) / 2**24)) rounded half up to a multiple of 2**-18, for 24-bit integers k.
 
     No value lies within 5e-13 of a rounding border, far more than the error of any logarithm: hence equal bits.
