@@ -49,14 +49,16 @@ class Dossier:
         """How many windows the consumer could have picked: see `compute_window_count`."""
         return compute_window_count(self.entries[-1].receipt.receipt.counter)
 
+    def to_json(self) -> list[Json]:
+        """Return the wire form."""
+        return [
+            {"receipt": entry.receipt.to_json(), "request": dict(entry.request), "response": dict(entry.response)}
+            for entry in self.entries
+        ]
+
     def encode(self) -> bytes:
         """Return the canonical bytes that are filed."""
-        return canonical.encode(
-            [
-                {"receipt": entry.receipt.to_json(), "request": dict(entry.request), "response": dict(entry.response)}
-                for entry in self.entries
-            ]
-        )
+        return canonical.encode(self.to_json())
 
     @property
     def digest(self) -> bytes:
