@@ -15,7 +15,7 @@ def main() -> None:
         raise SystemExit(EXIT_USAGE)
     from validator.cli import main as run_command_line
 
-    run_command_line()
+    raise SystemExit(run_command_line())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ _HOME = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collision:
-    """A package that is not ours: its name, where it was found (None: nowhere), and who owns it when that is known."""
+    """A package that is not ours: its name, where it is (None: nowhere, or not whole), and who owns it if known."""
 
     package: str
     path: Path | None
@@ -32,7 +32,9 @@ class Collision:
     def message(self) -> str:
         """One sentence: what is in the way, where, and what to do."""
         if self.path is None:
-            return f"the package `{self.package}` of {DISTRIBUTION} is missing: install {DISTRIBUTION} again"
+            return (
+                f"the package `{self.package}` of {DISTRIBUTION} is missing or not whole: install {DISTRIBUTION} again"
+            )
         owned = f", of {' and '.join(self.owners)}" if self.owners else ""
         return (
             f"another distribution named `{self.package}` is installed ({self.path}{owned}): "
@@ -50,7 +52,8 @@ def find_collision(packages: Sequence[str] = ALL_PACKAGES) -> Collision | None:
             return Collision(package=package, path=path, owners=_find_owners(package))
     for path in _overwritten_files(packages):
         package = path.relative_to(_HOME).parts[0]
-        return Collision(package=package, path=path, owners=_find_owners(package))
+        found = path if path.exists() else None
+        return Collision(package=package, path=found, owners=_find_owners(package))
     return None
 
 
@@ -64,8 +67,9 @@ def _find_package(package: str) -> Path | None:
         return None
     if spec.submodule_search_locations is None:
         return Path(spec.origin or "unknown").resolve()
-    if spec.origin is None:  # a folder without __init__.py: a namespace, never ours
-        return Path(next(iter(spec.submodule_search_locations), "unknown")).resolve() / "(namespace)"
+    if spec.origin is None:  # a folder without __init__.py: somebody's namespace, or what was left of ours
+        folder = Path(next(iter(spec.submodule_search_locations), "unknown")).resolve()
+        return None if folder == _HOME / package else folder
     return Path(spec.origin).resolve().parent
 
 

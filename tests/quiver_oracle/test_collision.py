@@ -62,13 +62,14 @@ def test_a_foreign_library_package_turns_use_into_an_import_error_with_the_sente
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collision, "find_spec", lambda name: None)
     assert find_collision() == Collision(package="scoring", path=None)
-    assert "`scoring` of quiver-oracle is missing" in Collision(package="scoring", path=None).message
+    assert "`scoring` of quiver-oracle is missing or not whole" in Collision(package="scoring", path=None).message
 
 
-def build_installation(folder: Path) -> None:
+def build_installation(folder: Path, extra: str = "validator/cli.py") -> None:
     """Lay out quiver_oracle and a `validator`, with the file list that pip would have written."""
     lines = []
     sources = {"quiver_oracle/collision.py": Path(collision.__file__).read_text(), "quiver_oracle/__init__.py": ""}
+    sources[extra] = ""
     for name in ALL_PACKAGES:
         sources[f"{name}/__init__.py"] = f'"""{name}"""\n'
     for file, source in sources.items():
@@ -112,9 +113,11 @@ def test_the_distribution_that_wrote_over_our_files_is_named(tmp_path: Path) -> 
     assert ", of validator-of-forms): use pipx or a virtual environment" in ask(tmp_path)
 
 
-def test_a_file_of_ours_that_was_deleted_is_found(tmp_path: Path) -> None:
-    build_installation(tmp_path)
-    (tmp_path / "ledger" / "state.py").write_text("")
-    with (tmp_path / "quiver_oracle-0.1.0.dist-info" / "RECORD").open("a") as record:
-        record.write("ledger/gone.py,sha256=AAAA,0\n")
-    assert "gone.py" in ask(tmp_path)
+@pytest.mark.parametrize("file", ["__init__.py", "state.py"])
+def test_files_of_ours_that_another_uninstallation_took_along_are_found(file: str, tmp_path: Path) -> None:
+    build_installation(tmp_path, extra="ledger/state.py")
+    assert ask(tmp_path) == "well\n"
+    (tmp_path / "ledger" / file).unlink()
+    assert ask(tmp_path) == (
+        "the package `ledger` of quiver-oracle is missing or not whole: install quiver-oracle again\n"
+    )
