@@ -1,0 +1,50 @@
+"""What commands print, and how they read files: one place for limits and for writing results whole."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from scoring.errors import InvalidInput, Unavailable
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of a file of at most `max_bytes`; raises InvalidInput or Unavailable."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise InvalidInput(f"{path} is over the limit of {max_bytes} bytes")
+    return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; raises Unavailable."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+
+
+def print_json(document: object) -> None:
+    """Print a document for machines."""
+    click.echo(json.dumps(document, indent=2, sort_keys=True, default=str))
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print name and value pairs for people, aligned."""
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def now_s() -> int:
+    """Return unix seconds."""
+    return int(time.time())
