@@ -1,0 +1,78 @@
+"""The teacher-forced reference pass: claimed answers in, per-token statistics out, logits never.
+
+Answers are sorted by length and padded on the right, so that causal attention needs no mask; the projection to the
+vocabulary runs over a few dozen positions at a time, which bounds the memory whatever the batch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from models.forward import compute_hidden, project_logits
+from models.load import LoadedModel, check_vocabulary
+from models.requests import ReferenceRequest, TokenStatistics
+from models.token_statistics import PositionStatistics, compute_position_statistics, join_statistics
+from scoring.errors import InvalidInput
+
+BATCH_TOKENS = 2048
+CHUNK_POSITIONS = 64
+
+
+def score_batch(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> list[TokenStatistics]:
+    """Return the statistics of each claimed answer, in the order of the items.
+
+    Raises InvalidInput when a token is not in the vocabulary or an answer does not fit the context.
+    """
+    for item in items:
+        check_reference_request(loaded, item)
+    found: dict[int, TokenStatistics] = {}
+    for group in _group_by_length(items):
+        for index, statistics in zip(group, _score_group(loaded, [items[index] for index in group]), strict=True):
+            found[index] = statistics
+    return [found[index] for index in range(len(items))]
+
+
+def check_reference_request(loaded: LoadedModel, item: ReferenceRequest) -> None:
+    """Raise InvalidInput when a request names tokens or a length that the model does not have."""
+    check_vocabulary(loaded, item.prompt_ids, "prompt_ids")
+    check_vocabulary(loaded, item.output_ids, "output_ids")
+    if _compute_length(item) > loaded.manifest.context_length:
+        raise InvalidInput(
+            f"{_compute_length(item)} tokens do not fit a context of {loaded.manifest.context_length}", "output_ids"
+        )
+
+
+def _compute_length(item: ReferenceRequest) -> int:
+    return len(item.prompt_ids) + len(item.output_ids)
+
+
+def _group_by_length(items: Sequence[ReferenceRequest]) -> list[list[int]]:
+    """Return indices of the items in groups of similar length and at most BATCH_TOKENS padded tokens (or one item)."""
+    groups: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(items)), key=lambda place: -_compute_length(items[place])):
+        if not groups or (len(groups[-1]) + 1) * longest > BATCH_TOKENS:
+            groups.append([])
+            longest = _compute_length(items[index])
+        groups[-1].append(index)
+    return groups
+
+
+@torch.inference_mode()
+def _score_group(loaded: LoadedModel, items: list[ReferenceRequest]) -> list[TokenStatistics]:
+    # The last output token is scored but never fed.
+    ids = torch.zeros(len(items), max(_compute_length(item) for item in items) - 1 or 1, dtype=torch.long)
+    for row, item in enumerate(items):
+        tokens = (item.prompt_ids + item.output_ids)[: ids.shape[1]]
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    hidden = compute_hidden(loaded, ids.to(loaded.device))
+    places = [(row, position) for row, item in enumerate(items) for position in range(len(item.output_ids))]
+    rows: list[list[PositionStatistics]] = [[] for _ in items]
+    for start in range(0, len(places), CHUNK_POSITIONS):
+        chunk = places[start : start + CHUNK_POSITIONS]
+        columns = [len(items[row].prompt_ids) - 1 + position for row, position in chunk]
+        logits = project_logits(loaded, hidden[[row for row, _ in chunk], columns]).cpu().numpy()
+        for values, (row, position) in zip(logits, chunk, strict=True):
+            item = items[row]
+            rows[row].append(compute_position_statistics(values, item.output_ids[position], item, position))
+    return [join_statistics(rows[row], item) for row, item in enumerate(items)]
