@@ -156,6 +156,8 @@ def test_is_written_from_many_threads(store: Store) -> None:
 WRITER = """
 import sys, pathlib
 from validator.store import Store, DocumentKind
+print("loaded", flush=True)
+sys.stdin.readline()
 store = Store(pathlib.Path(sys.argv[1]))
 print("open", flush=True)
 for number in range(1_000_000):
@@ -167,20 +169,37 @@ for number in range(1_000_000):
 
 def start_writer(path: Path, name: str, count: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), name, str(count)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, str(path), name, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
+
+
+def release(*writers: "subprocess.Popen[str]") -> None:
+    """Let writers open the store, all at one moment."""
+    for writer in writers:
+        assert writer.stdout is not None and writer.stdout.readline() == "loaded\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
 
 
 @pytest.mark.slow
 def test_is_made_and_migrated_by_several_processes_at_once(path: Path) -> None:
-    writers = [start_writer(path, name, 9) for name in ("a", "b", "c")]
-    assert all(writer.wait(timeout=60) == 0 for writer in writers)
-    assert len(Store(path).list_documents(DocumentKind.TRANSCRIPT, 1)) == 30
+    writers = [start_writer(path, name, 9) for name in ("a", "b", "c", "d")]
+    release(*writers)
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert len(Store(path).list_documents(DocumentKind.TRANSCRIPT, 1)) == 40
 
 
 @pytest.mark.slow
 def test_loses_nothing_that_was_written_before_kill_9(path: Path) -> None:
     writer = start_writer(path, "a", 10**6)
+    release(writer)
     assert writer.stdout is not None
     for _ in range(30):
         last = writer.stdout.readline()
