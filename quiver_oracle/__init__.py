@@ -1,4 +1,4 @@
-"""The public face of the QUIVer oracle: verify trust scores and receipts, read the feed, test against a mock network.
+"""The public face of the QUIVer oracle: verify scores, evidence and receipts, read the feed, test against a mock.
 
     from quiver_oracle import FeedClient, parse_validator_set_file
 
@@ -18,6 +18,7 @@ from quiver_oracle.collision import LIBRARY_PACKAGES, find_collision
 _collision = find_collision(LIBRARY_PACKAGES)
 
 if _collision is None:
+    from challenges.evidence import EvidenceFile, parse_evidence_file, verify_evidence
     from challenges.receipt import SignedOffer, SignedReceipt, verify_offer, verify_receipt
     from quiver_oracle.client import FeedClient
     from quiver_oracle.mock import MockFeed, MockNetwork, build_mock_item, build_mock_network
@@ -46,6 +47,7 @@ if _collision is None:
         "Certificate",
         "Checkpoint",
         "Domain",
+        "EvidenceFile",
         "FeedClient",
         "FeedItem",
         "FeedProof",
@@ -68,9 +70,11 @@ if _collision is None:
         "compute_signing_root",
         "compute_struct_hash",
         "compute_typed_data",
+        "parse_evidence_file",
         "parse_feed_proof",
         "parse_validator_set_file",
         "verify_certificate",
+        "verify_evidence",
         "verify_feed_proof",
         "verify_offer",
         "verify_receipt",

@@ -1,6 +1,7 @@
 """The command `quiver`: first make sure that the packages are ours, then hand over to the command line."""
 
 import sys
+from importlib import import_module
 
 from quiver_oracle.collision import find_collision
 
@@ -13,9 +14,8 @@ def main() -> None:
     if collision is not None:
         sys.stderr.write(f"quiver: {collision.message}\n")
         raise SystemExit(EXIT_USAGE)
-    from validator.cli import main as run_command_line
-
-    raise SystemExit(run_command_line())
+    # By name: the public face is typed without the daemon, and nothing of ours is imported before the check.
+    raise SystemExit(import_module("validator.cli").main())
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
 """The wheel in an empty environment: a feed is verified with the base install alone, and a collision is refused."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from quiver_oracle import build_mock_item, build_mock_network
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -95,6 +99,22 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 def test_a_feed_is_verified_with_the_base_install_alone(environment: Environment) -> None:
     done = environment.run("python", "-I", "-c", VERIFY, VECTORS)
     assert done.stdout == "710 False\n"
+
+
+def test_the_command_line_verifies_a_feed_with_the_base_install_alone(environment: Environment, tmp_path: Path) -> None:
+    network = build_mock_network()
+    proof = network.publish([build_mock_item(b"\x0a" * 20, epoch=7, time_s=int(time.time()) - 60)])[0]
+    (tmp_path / "proof.json").write_bytes(proof.encode())
+    (tmp_path / "set.json").write_bytes(network.validator_set_file.encode())
+    files = (tmp_path / "proof.json", "--validator-set", tmp_path / "set.json")
+    good = environment.run("quiver", "feed", "verify", *files, "--max-age", "3600", "--json")
+    assert json.loads(good.stdout)["item"]["trust"] == 900
+    stale = environment.run("quiver", "feed", "verify", *files, "--max-age", "30", check=False)
+    assert stale.returncode == 1
+    assert "stale: " in stale.stderr
+    no_age = environment.run("quiver", "feed", "verify", *files, check=False)
+    assert no_age.returncode == 2
+    assert "--max-age" in no_age.stderr
 
 
 def test_the_base_install_brings_nothing_heavy(environment: Environment) -> None:
