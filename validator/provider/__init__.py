@@ -1,1 +1,1 @@
-"""A provider to watch: an OpenAI-compatible server with signed receipts, a receipt proxy, and labelled cheats for tests."""
+"""A provider to watch: an OpenAI-compatible server with signed receipts, a receipt proxy, labelled cheats for tests."""
