@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ledger.state.errors import TransactionRefused
 from ledger.state.holdings import Account, LedgerState, Registry, Validator, check_conservation, compute_validator_set
 from ledger.state.parameters import Parameters
 from ledger.state.staking import verify_validator
@@ -226,7 +227,7 @@ def _check_validators(genesis: Genesis) -> None:
             raise InvalidInput("the stake is below the minimum", f"validators[{index}].entry.stake_wei")
         try:
             verify_validator(_build_validator(seat), seat.proof_of_possession)
-        except InvalidInput as error:
+        except TransactionRefused as error:
             raise InvalidInput(str(error), f"validators[{index}]") from None
     # Distinct keys are checked by the record.
     ValidatorSet(network=bytes(32), validators=tuple(seat.entry for seat in genesis.validators))

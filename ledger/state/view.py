@@ -12,7 +12,7 @@ from challenges.lifecycle import Challenge, Phase
 from challenges.penalty import compute_tier
 from challenges.signed import SignedOffer
 from ledger.state.errors import require
-from ledger.state.holdings import InfractionEntry, LedgerState, Provider, get_account
+from ledger.state.holdings import InfractionEntry, LedgerState, Provider, Registry, get_account
 from scoring.eip712 import Address, Bool, Bytes, Bytes32, Record, Text, Uint64, Wei
 from scoring.errors import InvalidInput
 from scoring.records import Offer, ValidatorSet
@@ -138,10 +138,6 @@ def compute_view(state: LedgerState, epoch: int) -> LedgerView:
     """
     require(epoch > state.epoch, "epoch-closed", f"epoch {state.epoch} is certified already", "epoch")
     settled = state.settled
-    providers = sorted(settled.providers.values(), key=lambda provider: provider.address)
-    challenged = {
-        (challenge.provider, challenge.offer_digest) for challenge in settled.challenges.values() if challenge.is_open
-    }
     return LedgerView(
         network=state.network,
         since_epoch=state.epoch + 1,
@@ -149,9 +145,14 @@ def compute_view(state: LedgerState, epoch: int) -> LedgerView:
         time_s=state.time_s,
         validator_set=state.validator_set,
         endpoints=tuple(settled.validators[seat.address].endpoint for seat in state.validator_set.validators),
-        providers=tuple(_build_provider_view(state, provider, challenged) for provider in providers),
+        providers=_build_provider_views(state, settled),
         challenges=tuple(build_challenge_view(item) for item in settled.challenges.values() if item.is_open),
     )
+
+
+def compute_providers_now(state: LedgerState) -> tuple[ProviderView, ...]:
+    """Return all providers as they are at this moment, in order of address."""
+    return _build_provider_views(state, state.registry)
 
 
 def build_challenge_view(challenge: Challenge) -> ChallengeView:
@@ -196,6 +197,13 @@ def build_account_view(state: LedgerState, address: bytes) -> AccountView:
         unbonding_wei=sum(item.amount_wei for item in holder.unbondings) if holder else 0,
         bond_wei=provider.bond_wei if provider else 0,
     )
+
+
+def _build_provider_views(state: LedgerState, registry: Registry) -> tuple[ProviderView, ...]:
+    challenges = [challenge for challenge in registry.challenges.values() if challenge.is_open]
+    challenged = {(challenge.provider, challenge.offer_digest) for challenge in challenges}
+    providers = sorted(registry.providers.values(), key=lambda provider: provider.address)
+    return tuple(_build_provider_view(state, provider, challenged) for provider in providers)
 
 
 def _build_provider_view(state: LedgerState, provider: Provider, challenged: set[tuple[bytes, bytes]]) -> ProviderView:
