@@ -4,7 +4,8 @@
 
 "raw" is the fewest pyblst calls that do the same work, with public keys decoded beforehand and nothing checked that
 pyblst does not check itself. The columns of a row are timed in turn, round after round, and the median of each is
-shown, so a machine that slows down meanwhile slows all of them. Every column knows (has decoded) the public keys.
+shown, so a machine that slows down meanwhile slows both pyblst columns alike; the reference runs in the first rounds
+only. Every column knows (has decoded) the public keys.
 """
 
 import argparse
