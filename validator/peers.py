@@ -63,7 +63,7 @@ class SendLimits:
 class PeerResult:
     """What a broadcast got from one peer: a reply, or the error that stopped it."""
 
-    address: bytes
+    peer: Peer
     reply: Json
     error: OracleError | None
 
@@ -77,9 +77,9 @@ class PeerRefused(OracleError):
 
 
 class PeerClient:
-    """Sends as one validator to the peers that it was given last (`set_peers`); use it with `async with`.
+    """Sends as one validator; use it with `async with`.
 
-    `sign` makes the Ed25519 signature (`Signer.sign_envelope`); `now_ms` is unix time. Kinds are those of PeerKind.
+    `sign` makes the Ed25519 signature (`Signer.sign_envelope`); `now_ms` is unix time.
     """
 
     def __init__(
@@ -101,7 +101,6 @@ class PeerClient:
         self._now_ms = now_ms
         self._limits = limits or SendLimits()
         self._locks: dict[bytes, asyncio.Lock] = {}
-        self._peers: dict[bytes, Peer] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -119,58 +118,49 @@ class PeerClient:
         if self._session is not None:
             await self._session.close()
 
-    def set_peers(self, peers: Iterable[Peer]) -> None:
-        """Replace the peers; ourselves among them are left out."""
-        self._peers = {peer.address: peer for peer in peers if peer.address != self._address}
-
-    async def send(self, address: bytes, kind: str, body: Json) -> Json:
+    async def send(self, peer: Peer, kind: PeerKind, body: Json) -> Json:
         """Send a message to one peer and return its JSON reply.
 
-        Raises Unavailable when the peer is unknown or cannot be reached in the tries there are, PeerRefused when it
-        refuses, InvalidInput when the body is over the limit of its kind.
+        Raises Unavailable when the peer cannot be reached in the tries there are, PeerRefused when it refuses,
+        InvalidInput when the body is over the limit of its kind.
         """
-        return await self._send_encoded(self._find(address), PeerKind(kind), _encode(PeerKind(kind), body))
+        return await self._send_encoded(peer, kind, _encode(kind, body))
 
-    async def broadcast(self, kind: str, body: Json) -> list[PeerResult]:
-        """Send one message to all peers at once and return a result for each; never raises for a peer."""
-        encoded = _encode(PeerKind(kind), body)
-        peers = list(self._peers.values())
-        return await asyncio.gather(*(self._try_send(peer, PeerKind(kind), encoded) for peer in peers))
+    async def broadcast(self, peers: Iterable[Peer], kind: PeerKind, body: Json) -> dict[bytes, PeerResult]:
+        """Send one message to many peers at once; results by peer address. Never raises for a peer."""
+        encoded = _encode(kind, body)
+        results = await asyncio.gather(*(self._try_send(peer, kind, encoded) for peer in peers))
+        return {result.peer.address: result for result in results}
 
-    async def fetch_document(self, address: bytes, digest: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    async def fetch_document(self, peer: Peer, digest: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         """Return the bytes whose keccak256 is `digest` from a peer.
 
         Raises Unavailable, PeerRefused (404: it has none), or VerificationFailed when it sends other bytes.
         """
-        peer = self._find(address)
         url = peer.endpoint.rstrip("/") + DOCUMENT_PATH.format(digest="0x" + digest.hex())
         body = await self._retry(peer, lambda: self._request("GET", url, max_bytes))
         if keccak256(body) != digest:
             raise VerificationFailed(f"{peer.endpoint} sent other bytes than asked for")
         return body
 
-    async def find_document(self, digest: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes | None:
-        """Return the bytes whose keccak256 is `digest` from the first peer that has them, or None."""
-        for address in list(self._peers):
+    async def find_document(
+        self, peers: Iterable[Peer], digest: bytes, max_bytes: int = MAX_DOCUMENT_BYTES
+    ) -> bytes | None:
+        """Return the bytes whose keccak256 is `digest` from the first of the peers that has them, or None."""
+        for peer in peers:
             try:
-                return await self.fetch_document(address, digest, max_bytes)
+                return await self.fetch_document(peer, digest, max_bytes)
             except OracleError:
                 # Whatever is wrong with one peer, the next may have it.
                 continue
         return None
 
-    def _find(self, address: bytes) -> Peer:
-        peer = self._peers.get(address)
-        if peer is None:
-            raise Unavailable(f"0x{address.hex()} is not among the peers")
-        return peer
-
     async def _try_send(self, peer: Peer, kind: PeerKind, encoded: bytes) -> PeerResult:
         try:
             reply = await self._send_encoded(peer, kind, encoded)
         except OracleError as error:
-            return PeerResult(address=peer.address, reply=None, error=error)
-        return PeerResult(address=peer.address, reply=reply, error=None)
+            return PeerResult(peer=peer, reply=None, error=error)
+        return PeerResult(peer=peer, reply=reply, error=None)
 
     async def _send_encoded(self, peer: Peer, kind: PeerKind, encoded: bytes) -> Json:
         reply = await self._retry(peer, lambda: self._post(peer, kind, encoded))

@@ -81,27 +81,6 @@ class Transcript:
         return canonical.encode(self.to_json())
 
     @classmethod
-    def build(
-        cls,
-        *,
-        request: Mapping[str, object],
-        answer: ProviderAnswer,
-        receipt: SignedReceipt,
-        ttft_ms: int,
-        latency_ms: int,
-        probe_index: int,
-    ) -> Self:
-        """Build the transcript of a request as it was sent and the answer that was fetched."""
-        return cls(
-            probe_index=probe_index,
-            request=canonical.encode(build_request_document(request)),
-            response=canonical.encode(answer.to_response()),
-            receipt=receipt,
-            ttft_ms=ttft_ms,
-            latency_ms=latency_ms,
-        )
-
-    @classmethod
     def from_json(cls, value: object) -> Self:
         """Parse the wire form strictly; raises InvalidInput with the field's name."""
         document = _object(value, "transcript")
@@ -123,6 +102,25 @@ class Transcript:
     def decode(cls, data: bytes) -> Self:
         """Parse canonical bytes; raises InvalidInput."""
         return cls.from_json(canonical.decode(data, MAX_TRANSCRIPT_BYTES))
+
+
+def build_transcript(
+    *, probe_index: int, request: Mapping[str, object], answer: ProviderAnswer, ttft_ms: int, latency_ms: int
+) -> Transcript:
+    """Build the transcript of a request as it was sent and the answer that was fetched.
+
+    Raises InvalidInput when the answer's receipt is missing or malformed.
+    """
+    if answer.receipt is None:
+        raise InvalidInput("the answer carries no receipt", "quiver_receipt")
+    return Transcript(
+        probe_index=probe_index,
+        request=canonical.encode(build_request_document(request)),
+        response=canonical.encode(answer.to_response()),
+        receipt=SignedReceipt.from_json(canonical.decode(answer.receipt)),
+        ttft_ms=ttft_ms,
+        latency_ms=latency_ms,
+    )
 
 
 def _object(value: object, field: str) -> dict[str, Json]:

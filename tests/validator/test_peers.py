@@ -89,8 +89,12 @@ def node(tmp_path: Path) -> BobNode:
     return BobNode(store=Store(tmp_path / "bob.sqlite"))
 
 
+def bob(url: str) -> Peer:
+    return Peer(address=BOB.address, endpoint=url)
+
+
 @asynccontextmanager
-async def run_alice(url: str, tmp_path: Path, now_ms: int = 1) -> AsyncIterator[PeerClient]:
+async def run_alice(tmp_path: Path, now_ms: int = 1) -> AsyncIterator[PeerClient]:
     client = PeerClient(
         address=ALICE.address,
         network=NETWORK,
@@ -100,48 +104,45 @@ async def run_alice(url: str, tmp_path: Path, now_ms: int = 1) -> AsyncIterator[
         now_ms=lambda: now_ms,
         limits=LIMITS,
     )
-    client.set_peers([Peer(address=BOB.address, endpoint=url), Peer(address=ALICE.address, endpoint=url)])
     async with client:
         yield client
 
 
 async def test_hands_the_round_a_message_whose_sender_is_certain(node: BobNode, tmp_path: Path) -> None:
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
-        assert await alice.send(BOB.address, "commit", BODY) == {"heard": "commit"}
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
+        assert await alice.send(bob(url), PeerKind.COMMIT, BODY) == {"heard": "commit"}
     assert node.received == [PeerMessage(sender=ALICE.address, kind=PeerKind.COMMIT, body=BODY)]
 
 
 async def test_carries_a_large_reveal(node: BobNode, tmp_path: Path) -> None:
     body: Json = {"transcripts": ["x" * 1000] * 3000}
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
-        await alice.send(BOB.address, PeerKind.REVEAL, body)
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
+        await alice.send(bob(url), PeerKind.REVEAL, body)
     assert node.received[0].body == body
 
 
 async def test_keeps_the_order_of_messages_sent_at_once(node: BobNode, tmp_path: Path) -> None:
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
-        await asyncio.gather(*(alice.send(BOB.address, "vote", {"number": number}) for number in range(20)))
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
+        await asyncio.gather(*(alice.send(bob(url), PeerKind.VOTE, {"number": number}) for number in range(20)))
     assert len(node.received) == 20
     assert node.store.get_inbound_counter(ALICE.address) == 20
 
 
 async def test_broadcasts_to_all_and_reports_each(node: BobNode, tmp_path: Path) -> None:
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
-        alice.set_peers(
-            [Peer(address=BOB.address, endpoint=url), Peer(address=EVE.address, endpoint="http://127.0.0.1:1")]
-        )
-        results = {result.address: result for result in await alice.broadcast("commit", BODY)}
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
+        gone = Peer(address=EVE.address, endpoint="http://127.0.0.1:1")
+        results = await alice.broadcast([bob(url), gone], PeerKind.COMMIT, BODY)
     assert results[BOB.address].reply == {"heard": "commit"} and results[BOB.address].error is None
     assert isinstance(results[EVE.address].error, Unavailable)
 
 
 async def test_starts_above_what_peers_have_seen_after_its_store_was_lost(node: BobNode, tmp_path: Path) -> None:
     async with run_bob(node) as url:
-        async with run_alice(url, tmp_path, now_ms=1000) as alice:
-            await alice.send(BOB.address, "commit", BODY)
+        async with run_alice(tmp_path, now_ms=1000) as alice:
+            await alice.send(bob(url), PeerKind.COMMIT, BODY)
         (tmp_path / "new").mkdir()
-        async with run_alice(url, tmp_path / "new", now_ms=2000) as alice:
-            await alice.send(BOB.address, "commit", BODY)
+        async with run_alice(tmp_path / "new", now_ms=2000) as alice:
+            await alice.send(bob(url), PeerKind.COMMIT, BODY)
     assert len(node.received) == 2
 
 
@@ -295,27 +296,26 @@ async def test_tells_the_sender_what_its_handler_raised(
     node: BobNode, tmp_path: Path, error: Exception, seen: type[Exception], status: int
 ) -> None:
     node.errors = [error] * LIMITS.tries
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
         with pytest.raises(seen, match=str(error)):
-            await alice.send(BOB.address, "commit", BODY)
+            await alice.send(bob(url), PeerKind.COMMIT, BODY)
 
 
 async def test_sends_again_under_a_new_counter_when_no_reply_came(node: BobNode, tmp_path: Path) -> None:
     node.errors = [Unavailable("busy")]
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
-        assert await alice.send(BOB.address, "commit", BODY) == {"heard": "commit"}
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
+        assert await alice.send(bob(url), PeerKind.COMMIT, BODY) == {"heard": "commit"}
     assert len(node.received) == 1
     assert node.store.get_inbound_counter(ALICE.address) == 2
 
 
-async def test_refuses_to_send_what_is_over_the_limit_or_to_nobody(node: BobNode, tmp_path: Path) -> None:
-    async with run_alice("http://127.0.0.1:1", tmp_path) as alice:
+async def test_refuses_to_send_what_is_over_the_limit_or_to_nobody(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:1"
+    async with run_alice(tmp_path) as alice:
         with pytest.raises(InvalidInput, match="over the limit"):
-            await alice.send(BOB.address, "commit", "x" * MAX_BODY_BYTES[PeerKind.COMMIT])
-        with pytest.raises(Unavailable, match="not among the peers"):
-            await alice.send(EVE.address, "commit", BODY)
+            await alice.send(bob(url), PeerKind.COMMIT, "x" * MAX_BODY_BYTES[PeerKind.COMMIT])
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
-            await alice.send(BOB.address, "commit", BODY)
+            await alice.send(bob(url), PeerKind.COMMIT, BODY)
 
 
 BAD_REPLIES = [
@@ -343,11 +343,12 @@ async def test_survives_a_peer_that(tmp_path: Path, reply: web.Response | None, 
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        async with run_alice(f"http://127.0.0.1:{runner.addresses[0][1]}", tmp_path) as alice:
+        async with run_alice(tmp_path) as alice:
             alice._limits = replace(LIMITS, timeout_s=0.3, tries=1)
             with pytest.raises(error):
-                await alice.send(BOB.address, "commit", BODY)
+                await alice.send(bob(url), PeerKind.COMMIT, BODY)
     finally:
         await runner.cleanup()
 
@@ -355,17 +356,17 @@ async def test_survives_a_peer_that(tmp_path: Path, reply: web.Response | None, 
 async def test_fetches_a_document_by_its_digest_and_checks_it(node: BobNode, tmp_path: Path) -> None:
     good, forged = keccak256(b"a transcript"), keccak256(b"another")
     node.documents = {good: b"a transcript", forged: b"forged"}
-    async with run_bob(node) as url, run_alice(url, tmp_path) as alice:
-        assert await alice.fetch_document(BOB.address, good) == b"a transcript"
-        assert await alice.find_document(good) == b"a transcript"
+    async with run_bob(node) as url, run_alice(tmp_path) as alice:
+        assert await alice.fetch_document(bob(url), good) == b"a transcript"
+        assert await alice.find_document([bob(url)], good) == b"a transcript"
         with pytest.raises(VerificationFailed):
-            await alice.fetch_document(BOB.address, forged)
+            await alice.fetch_document(bob(url), forged)
         with pytest.raises(PeerRefused) as caught:
-            await alice.fetch_document(BOB.address, keccak256(b"unknown"))
+            await alice.fetch_document(bob(url), keccak256(b"unknown"))
         assert caught.value.status == 404
         with pytest.raises(PeerRefused, match="more than 5 bytes"):
-            await alice.fetch_document(BOB.address, good, max_bytes=5)
-        assert await alice.find_document(forged) is None
+            await alice.fetch_document(bob(url), good, max_bytes=5)
+        assert await alice.find_document([bob(url)], forged) is None
 
 
 @pytest.mark.parametrize("digest", ["0x00", "00" * 32, "0x" + "0g" * 32, "0x" + "00" * 33])

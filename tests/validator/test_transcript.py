@@ -14,7 +14,7 @@ from scoring.errors import InvalidInput, VerificationFailed
 from scoring.hashing import keccak256
 from scoring.records import Offer
 from validator.provider_answer import ProviderAnswer
-from validator.transcript import Transcript
+from validator.transcript import Transcript, build_transcript
 
 SECRET = b"\x07" * 32
 NETWORK = b"n" * 32
@@ -64,7 +64,8 @@ def receipt() -> SignedReceipt:
 
 
 def build() -> Transcript:
-    return Transcript.build(request=REQUEST, answer=ANSWER, receipt=receipt(), ttft_ms=12, latency_ms=34, probe_index=1)
+    answer = replace(ANSWER, receipt=canonical.encode(receipt().to_json()))
+    return build_transcript(request=REQUEST, answer=answer, ttft_ms=12, latency_ms=34, probe_index=1)
 
 
 def test_is_named_by_the_digest_of_its_canonical_bytes() -> None:
@@ -134,6 +135,13 @@ REFUSED = [
 def test_refuses(document: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput, match=field):
         Transcript.from_json(document)
+
+
+@pytest.mark.parametrize("receipt_bytes", [None, b"{}", b'{"receipt":{},"signature":"0x"}'])
+def test_is_not_built_without_a_good_receipt(receipt_bytes: bytes | None) -> None:
+    answer = replace(ANSWER, receipt=receipt_bytes)
+    with pytest.raises(InvalidInput):
+        build_transcript(request=REQUEST, answer=answer, ttft_ms=1, latency_ms=1, probe_index=0)
 
 
 def test_refuses_bytes_that_are_not_canonical_or_too_many() -> None:
