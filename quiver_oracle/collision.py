@@ -83,7 +83,8 @@ def _overwritten_files(packages: Sequence[str]) -> Iterator[Path]:
         if file.parts[0] not in packages or file.suffix != ".py" or file.hash is None:
             continue
         path = Path(str(distribution.locate_file(file))).resolve()
-        if path.is_relative_to(_HOME) and not _is_as_written(path, file.hash):
+        # An installation elsewhere (we run from a source folder) says nothing about these files.
+        if path == _HOME.joinpath(*file.parts) and not _is_as_written(path, file.hash):
             yield path
 
 

@@ -10,6 +10,7 @@ Counts and sums are in micro units: one sample is 1,000,000, and a sum of shares
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from scoring.canonical import MAX_SAFE_INTEGER
 from scoring.eip712 import Address, Bytes32, Record, Uint64, Wei, compute_struct_hash
 from scoring.errors import InvalidInput
 from scoring.interval import compute_lower_median
@@ -115,9 +116,10 @@ def build_epoch_measurement(
 def compute_tokens_per_s_milli(outcome: ProbeOutcome) -> int:
     """Return the answer's tokens per second from request to last byte, in thousandths.
 
-    The wait for the first token is in it, so holding an answer back to send it in one burst gains nothing.
+    The wait for the first token is in it, so holding an answer back to send it in one burst gains nothing. Capped at
+    the largest integer that a record holds, or one absurd claim would stop the outcome of everybody.
     """
-    return outcome.output_tokens * PPM // max(1, outcome.latency_ms)
+    return min(MAX_SAFE_INTEGER, outcome.output_tokens * PPM // max(1, outcome.latency_ms))
 
 
 def compute_latency_score_ppm(outcome: ProbeOutcome, offer: Offer) -> int:

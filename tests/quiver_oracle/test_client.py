@@ -4,7 +4,6 @@ import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ from quiver_oracle import (
     build_mock_network,
 )
 from quiver_oracle.client import parse_address
-from scoring.feed_index import FeedIndex, FeedIndexEntry, build_feed_index, parse_feed_index
+from scoring.feed_index import FeedIndex
 
 NOW_S = 1_900_000_000
 ALICE, BOB = b"\x0a" * 20, b"\x0b" * 20
@@ -206,36 +205,3 @@ def test_refuses_addresses(value: bytes | str) -> None:
 def test_refuses_urls(url: str) -> None:
     with pytest.raises(InvalidInput, match="url"):
         FeedClient(url, NETWORK.validator_set_file)
-
-
-def test_the_index_is_read_back() -> None:
-    proofs = build_feed_of(ALICE, BOB)
-    index = parse_feed_index(proofs.files["/v1/feed/latest"])
-    assert [entry.file for entry in index.entries] == [f"0x{provider.hex()}.json" for provider in (ALICE, BOB)]
-    assert parse_feed_index(index.encode()) == index
-    assert build_feed_index.__doc__
-
-
-@pytest.mark.parametrize(
-    "file", ["../../secret.json", "0x.json", "http://evil.example/", "0x" + "AA" * 20 + ".json", ""]
-)
-def test_refuses_file_names_in_an_index(file: str) -> None:
-    good = parse_feed_index(build_feed_of(ALICE).files["/v1/feed/latest"]).entries[0]
-    with pytest.raises(InvalidInput, match="not the name of a proof file"):
-        replace(good, file=file)
-    assert isinstance(good, FeedIndexEntry)
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("a negative epoch", b'{"entries":[],"epoch":-1,"kind":"quiver-feed-index-v1"}'),
-        ("a true epoch", b'{"entries":[],"epoch":true,"kind":"quiver-feed-index-v1"}'),
-        ("entries that are no list", b'{"entries":{},"epoch":1,"kind":"quiver-feed-index-v1"}'),
-        ("an unknown key", b'{"a":1,"entries":[],"epoch":1,"kind":"quiver-feed-index-v1"}'),
-        ("an entry that is no object", b'{"entries":[1],"epoch":1,"kind":"quiver-feed-index-v1"}'),
-    ],
-)
-def test_refuses_indexes(name: str, data: bytes) -> None:
-    with pytest.raises(InvalidInput):
-        parse_feed_index(data)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring import canonical
@@ -19,11 +19,13 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_a_value_is_read_back(value: Any) -> None:
     assert decode(encode(value)) == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_whatever_is_accepted_is_the_one_encoding(data: bytes) -> None:
     try:
@@ -33,6 +35,7 @@ def test_whatever_is_accepted_is_the_one_encoding(data: bytes) -> None:
     assert encode(value) == data
 
 
+@settings(deadline=None)
 @given(values)
 def test_the_standard_parser_reads_the_same(value: Any) -> None:
     assert json.loads(encode(value)) == value

@@ -139,12 +139,14 @@ def test_refuses_to_build_from(name: str, signatures: dict[int, bytes], sentence
         build_certificate(ROOT, FOUR, signatures)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 70), st.data())
 def test_a_bitfield_is_read_back(seat_count: int, data: st.DataObject) -> None:
     seats = data.draw(st.sets(st.integers(0, seat_count - 1))) if seat_count else set()
     assert parse_bitfield(build_bitfield(seats, seat_count), seat_count) == tuple(sorted(seats))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3), st.integers(0, 24))
 def test_a_set_of_signers_has_one_encoding(signers: bytes, seat_count: int) -> None:
     try:

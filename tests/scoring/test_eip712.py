@@ -287,16 +287,19 @@ def test_refuses_chain_ids(chain_id: Any) -> None:
         Domain(chain_id=chain_id, verifying_contract=bytes(20))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_hex_is_read_back(data: bytes) -> None:
     assert parse_hex("0x" + data.hex(), "field") == data
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**256 - 1))
 def test_wei_is_read_back(amount_wei: int) -> None:
     assert parse_wei(str(amount_wei), "field") == amount_wei
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -4,7 +4,7 @@ from fractions import Fraction
 from math import sqrt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.interval import (
@@ -20,6 +20,7 @@ samples = st.integers(0, 10**12)
 zs = st.integers(0, 5_000)
 
 
+@settings(deadline=None)
 @given(shares, st.integers(1, 10**12), zs)
 def test_the_bounds_are_those_of_the_closed_formula(mean_ppm: int, samples_micro: int, z_milli: int) -> None:
     p, n, z = mean_ppm / PPM, samples_micro / PPM, z_milli / 1000
@@ -29,12 +30,14 @@ def test_the_bounds_are_those_of_the_closed_formula(mean_ppm: int, samples_micro
     assert compute_wilson_high_ppm(mean_ppm, samples_micro, z_milli) == pytest.approx(high * PPM, abs=1.5)
 
 
+@settings(deadline=None)
 @given(shares, shares, samples, samples, zs, zs)
 def test_more_of_anything_good_never_lowers_the_bound(p: int, q: int, n: int, m: int, z: int, y: int) -> None:
     better = compute_wilson_low_ppm(max(p, q), max(n, m), min(z, y))
     assert compute_wilson_low_ppm(min(p, q), min(n, m), max(z, y)) <= better <= max(p, q)
 
 
+@settings(deadline=None)
 @given(shares, samples, zs)
 def test_the_bounds_hold_the_mean_between_them(p: int, n: int, z: int) -> None:
     assert 0 <= compute_wilson_low_ppm(p, n, z) <= p <= compute_wilson_high_ppm(p, n, z) <= PPM
@@ -75,6 +78,7 @@ def test_lower_median(name: str, weighted: list[tuple[int, int]], expected: int 
 weighted_values = st.tuples(st.integers(0, PPM), st.integers(1, 10**24))
 
 
+@settings(deadline=None)
 @given(st.lists(weighted_values, min_size=1, max_size=9), st.lists(weighted_values, max_size=9))
 def test_a_minority_cannot_leave_the_honest_range(honest: list[tuple[int, int]], liars: list[tuple[int, int]]) -> None:
     if 2 * sum(weight for _, weight in liars) >= sum(weight for _, weight in honest + liars):
@@ -84,6 +88,7 @@ def test_a_minority_cannot_leave_the_honest_range(honest: list[tuple[int, int]],
     assert min(honest)[0] <= median <= max(honest)[0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5_000), st.integers(1, 300))
 def test_decay_is_the_exact_root_rounded_down(epochs: int, half_life: int) -> None:
     weight = compute_decay(epochs, half_life)

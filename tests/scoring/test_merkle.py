@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.errors import InvalidInput, VerificationFailed
@@ -52,6 +52,7 @@ def test_builds_the_tree_that_openzeppelin_dumped() -> None:
         assert tree[index] == compute_leaf_hash(abi_encode_string(letter))
 
 
+@settings(deadline=None)
 @given(leaf_lists)
 def test_every_leaf_is_proven_under_the_root(leaves: list[bytes]) -> None:
     root = compute_root(leaves)
@@ -66,6 +67,7 @@ def test_the_root_does_not_depend_on_the_order() -> None:
     assert len({compute_root(order) for order in permutations(leaves)}) == 1
 
 
+@settings(deadline=None)
 @given(leaf_lists, digests)
 def test_a_foreign_leaf_is_never_proven(leaves: list[bytes], foreign: bytes) -> None:
     if foreign in leaves:
@@ -76,6 +78,7 @@ def test_a_foreign_leaf_is_never_proven(leaves: list[bytes], foreign: bytes) -> 
             verify_proof(root, foreign, proof)
 
 
+@settings(deadline=None)
 @given(leaf_lists, st.data())
 def test_a_changed_proof_is_refused(leaves: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
