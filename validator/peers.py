@@ -6,6 +6,7 @@ whatever matters in them carries its own signature or is compared with a digest.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -52,11 +53,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendLimits:
-    """`timeout_s` for one try, `tries` in all, waiting `backoff_s`, then twice that, between them."""
+    """`timeout_s` for one try, `tries` in all, waiting `backoff_s`, then twice that, and so on, between them.
 
-    timeout_s: float = 5.0
-    tries: int = 3
-    backoff_s: float = 0.2
+    `max_waiting` messages may wait for one peer; a peer that hangs is not allowed to fill our memory.
+    """
+
+    timeout_s: float = 10.0
+    tries: int = 4
+    backoff_s: float = 0.5
+    max_waiting: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,8 @@ class PeerClient:
         self._now_ms = now_ms
         self._limits = limits or SendLimits()
         self._locks: dict[bytes, asyncio.Lock] = {}
+        self._waiting: Counter[bytes] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -115,6 +122,9 @@ class PeerClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -131,6 +141,19 @@ class PeerClient:
         encoded = _encode(kind, body)
         results = await asyncio.gather(*(self._try_send(peer, kind, encoded) for peer in peers))
         return {result.peer.address: result for result in results}
+
+    def broadcast_soon(
+        self, peers: Iterable[Peer], kind: PeerKind, body: Json, report: Callable[[PeerResult], None]
+    ) -> None:
+        """Send one message to many peers without waiting for any: one that hangs holds nobody up.
+
+        `report` is called for each as it ends. What is under way when the client closes is given up.
+        """
+        encoded = _encode(kind, body)
+        for peer in peers:
+            task = asyncio.create_task(self._send_and_report(peer, kind, encoded, report))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def fetch_document(self, peer: Peer, digest: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         """Return the bytes whose keccak256 is `digest` from a peer.
@@ -162,8 +185,19 @@ class PeerClient:
             return PeerResult(peer=peer, reply=None, error=error)
         return PeerResult(peer=peer, reply=reply, error=None)
 
+    async def _send_and_report(
+        self, peer: Peer, kind: PeerKind, encoded: bytes, report: Callable[[PeerResult], None]
+    ) -> None:
+        report(await self._try_send(peer, kind, encoded))
+
     async def _send_encoded(self, peer: Peer, kind: PeerKind, encoded: bytes) -> Json:
-        reply = await self._retry(peer, lambda: self._post(peer, kind, encoded))
+        if self._waiting[peer.address] >= self._limits.max_waiting:
+            raise Unavailable(f"{self._limits.max_waiting} messages wait for peer 0x{peer.address.hex()} already")
+        self._waiting[peer.address] += 1
+        try:
+            reply = await self._retry(peer, lambda: self._post(peer, kind, encoded))
+        finally:
+            self._waiting[peer.address] -= 1
         try:
             return canonical.decode(reply, MAX_REPLY_BYTES)
         except InvalidInput as error:

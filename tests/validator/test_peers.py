@@ -28,7 +28,7 @@ from validator.peer_envelope import (
     sign_envelope,
 )
 from validator.peer_inbox import InboxLimits, PeerInbox, PeerMessage, add_peer_routes
-from validator.peers import Peer, PeerClient, PeerRefused, SendLimits
+from validator.peers import Peer, PeerClient, PeerRefused, PeerResult, SendLimits
 from validator.rate_limit import Rate
 from validator.store import Store
 
@@ -134,6 +134,45 @@ async def test_broadcasts_to_all_and_reports_each(node: BobNode, tmp_path: Path)
         results = await alice.broadcast([bob(url), gone], PeerKind.COMMIT, BODY)
     assert results[BOB.address].reply == {"heard": "commit"} and results[BOB.address].error is None
     assert isinstance(results[EVE.address].error, Unavailable)
+
+
+@asynccontextmanager
+async def run_hanging() -> AsyncIterator[Peer]:
+    """A peer that takes connections and never answers."""
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    try:
+        yield Peer(address=EVE.address, endpoint=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    finally:
+        server.close()
+
+
+async def test_is_not_held_up_by_a_peer_that_hangs(node: BobNode, tmp_path: Path) -> None:
+    results: list[PeerResult] = []
+    async with run_bob(node) as url, run_hanging() as eve:
+        async with run_alice(tmp_path) as alice:
+            alice.broadcast_soon([eve, bob(url)], PeerKind.COMMIT, BODY, results.append)
+            assert node.received == [] and results == []
+            async with asyncio.timeout(0.9):
+                while not results:
+                    await asyncio.sleep(0.01)
+        assert [result.peer.address for result in results] == [BOB.address] and len(node.received) == 1
+
+
+async def test_keeps_a_bounded_queue_for_a_peer_that_hangs(tmp_path: Path) -> None:
+    results: list[PeerResult] = []
+    async with run_hanging() as eve, run_alice(tmp_path) as alice:
+        for _ in range(LIMITS.max_waiting + 5):
+            alice.broadcast_soon([eve], PeerKind.COMMIT, BODY, results.append)
+        await asyncio.sleep(0.05)
+        assert len(results) == 5
+        assert all("wait for peer" in str(result.error) for result in results)
 
 
 async def test_starts_above_what_peers_have_seen_after_its_store_was_lost(node: BobNode, tmp_path: Path) -> None:
