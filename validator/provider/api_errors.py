@@ -70,5 +70,9 @@ async def map_errors(request: web.Request, handler: Handler) -> web.StreamRespon
             raise
         code = {404: "unknown_url", 405: "method_not_allowed", 413: "body_too_large"}.get(refusal.status)
         return ApiError(refusal.status, f"{request.method} {request.path}: {refusal.reason}", code=code).to_response()
+    except ConnectionError:
+        # The client hung up; aiohttp notices when it tries to send this.
+        log.info("client_gone", path=request.path)
+        return web.Response(status=499)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: logged with its trace, told as a 500
         return map_to_api_error(error).to_response()

@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 
 from challenges.signed import SignedReceipt
-from scoring.errors import OracleError
 from validator.provider.answering import prepare_cheated, prepare_honest
 from validator.provider.api_errors import ApiError, build_stream_error, map_to_api_error
 from validator.provider.chat_answer import AnswerDraft, AnswerHead
@@ -18,7 +17,7 @@ from validator.provider.chat_request import ChatRequest, parse_chat_request
 from validator.provider.config import ProviderConfig
 from validator.provider.generation import GenerationThread, Prepare, Ticket
 from validator.provider.misbehaviour import is_cheated, load_known_consumers, misbehave
-from validator.provider.receipt_desk import JSON_FORM, STREAM_FORM, ReceiptDesk
+from validator.provider.receipt_desk import JSON_FORM, STREAM_FORM, ReceiptDesk, build_stored_response
 from validator.provider.request_body import parse_object, read_body
 from validator.provider.sse import DONE
 
@@ -45,7 +44,7 @@ class ChatService:
         form = STREAM_FORM if chat.is_streamed else JSON_FORM
         known = self._desk.find_answer(chat.consumer, chat.nonce, chat.digest, form)
         if known is not None:
-            return _build_response(known, form)
+            return build_stored_response(known, form)
         with self._desk.hold(chat.consumer, chat.nonce) as nonce:
             held = replace(chat, nonce=nonce)
             await misbehave(self._config.cheats, request, nonce)
@@ -77,12 +76,15 @@ class ChatService:
             draft.add(piece)
         completion = draft.build_completion()
 
+        bodies: list[bytes] = []
+
         def finish(receipt: SignedReceipt) -> bytes:
-            return json.dumps({**completion, "quiver_receipt": receipt.to_json()}, ensure_ascii=False).encode()
+            bodies.append(json.dumps({**completion, "quiver_receipt": receipt.to_json()}, ensure_ascii=False).encode())
+            return bodies[0]
 
         consumer = draft.request.consumer
-        _, body = await asyncio.to_thread(self._desk.issue, consumer, nonce, JSON_FORM, document, completion, finish)
-        return _build_response(body or b"", JSON_FORM)
+        await asyncio.to_thread(self._desk.issue, consumer, nonce, JSON_FORM, document, completion, finish)
+        return build_stored_response(bodies[0], JSON_FORM)
 
     async def _stream(
         self, request: web.Request, document: Mapping[str, Any], nonce: bytes, draft: AnswerDraft, ticket: Ticket
@@ -97,7 +99,9 @@ class ChatService:
                 sent.append(draft.encode_piece(piece))
                 await response.write(sent[-1])
             await response.write(await asyncio.to_thread(self._end_stream, document, nonce, draft, sent))
-        except OracleError as error:
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client must see that the answer is not whole
             # The status line is gone: the error travels as an event, and without [DONE] nothing looks complete.
             await response.write(build_stream_error(map_to_api_error(error)))
         await response.write_eof()
@@ -119,9 +123,3 @@ class ChatService:
         return AnswerHead(
             answer_id=f"chatcmpl-{secrets.token_hex(12)}", created_s=self._desk.now_s(), model=self._model_name
         )
-
-
-def _build_response(body: bytes, form: str) -> web.Response:
-    if form == STREAM_FORM:
-        return web.Response(body=body, headers=STREAM_HEADERS)
-    return web.Response(body=body, content_type="application/json", charset="utf-8")

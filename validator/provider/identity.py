@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from scoring.eip712 import Domain, parse_hex
 from scoring.errors import InvalidInput, Unavailable, VerificationFailed
 from scoring.records import Offer
 from validator.keys import write_new_file
+from validator.provider.config import SellerConfig
 
+# The offer is dated a little back: a consumer's clock may be slow, and a receipt must lie inside its offer's time.
+OFFER_BACKDATE_S = 60
 _MAX_KEY_FILE_BYTES = 256
 _MAX_OFFER_FILE_BYTES = 64 * 1024
 _TERMS = (
@@ -35,6 +39,35 @@ class Identity:
     def address(self) -> bytes:
         """The 20-byte account."""
         return self.signed_offer.offer.provider
+
+
+def open_identity(
+    config: SellerConfig, *, model: str, manifest_digest: bytes, sampler: str, context_length_tokens: int, endpoint: str
+) -> Identity:
+    """Return the identity of a configuration: its key, and its offer of this model, each made if there is none.
+
+    Raises InvalidInput, VerificationFailed or Unavailable as the functions below do.
+    """
+    secret_key = load_or_create_key(config.key_path)
+    now_s = int(time.time())
+    wanted = Offer(
+        provider=address_of(secret_key),
+        model=model,
+        manifest_digest=manifest_digest,
+        sampler=sampler,
+        context_length_tokens=context_length_tokens,
+        input_price_wei=config.input_price_wei,
+        output_price_wei=config.output_price_wei,
+        advertised_ttft_ms=config.advertised_ttft_ms,
+        advertised_tokens_per_s=config.advertised_tokens_per_s,
+        endpoint=endpoint,
+        issued_s=now_s - OFFER_BACKDATE_S,
+        expires_s=now_s + config.offer_lifetime_s,
+    )
+    signed = load_or_sign_offer(
+        config.offer_path, wanted, config.domain, secret_key, is_fixed=config.offer_file is not None
+    )
+    return Identity(secret_key=secret_key, network=config.network, domain=config.domain, signed_offer=signed)
 
 
 def load_or_create_key(path: Path) -> bytes:

@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from aiohttp import web
+
 from challenges.receipt import build_receipt
 from challenges.signed import SignedReceipt, sign_receipt
 from scoring.records import Receipt
@@ -78,7 +80,7 @@ class ReceiptDesk:
         request: Mapping[str, object],
         response: Mapping[str, object],
         finish: Callable[[SignedReceipt], bytes | None],
-    ) -> tuple[SignedReceipt, bytes | None]:
+    ) -> SignedReceipt:
         """Sign and store the receipt of an answer (unstreamed form); see ReceiptStore.issue. Raises InvalidInput."""
 
         def build(counter: int) -> Receipt:
@@ -105,7 +107,7 @@ class ReceiptDesk:
         form: str,
         build: Callable[[int], Receipt],
         finish: Callable[[SignedReceipt], bytes | None],
-    ) -> tuple[SignedReceipt, bytes | None]:
+    ) -> SignedReceipt:
         """Sign and store the receipt that `build(counter)` makes."""
 
         def sign(counter: int) -> SignedReceipt:
@@ -116,3 +118,9 @@ class ReceiptDesk:
 
 def _conflict(message: str, retry_after_s: int = 0) -> ApiError:
     return ApiError(409, message, param="quiver_nonce", code="nonce_conflict", retry_after_s=retry_after_s)
+
+
+def build_stored_response(body: bytes, form: str) -> web.Response:
+    """Return stored bytes in their form."""
+    kind = "text/event-stream" if form == STREAM_FORM else "application/json"
+    return web.Response(body=body, content_type=kind, charset="utf-8")

@@ -85,8 +85,8 @@ class ReceiptStore:
         form: str,
         sign: Callable[[int], SignedReceipt],
         finish: Callable[[SignedReceipt], bytes | None],
-    ) -> tuple[SignedReceipt, bytes | None]:
-        """Take the consumer's next counter, sign, and store receipt and body, all or nothing; return both.
+    ) -> SignedReceipt:
+        """Take the consumer's next counter, sign, and store receipt and body, all or nothing; return the receipt.
 
         `sign(counter)` makes the receipt, `finish(receipt)` the complete bytes of the answer (None: too large to keep).
         Raises InvalidInput when the nonce has a receipt already.
@@ -108,7 +108,7 @@ class ReceiptStore:
             self._inserted += 1
             if self._inserted % _PRUNE_EVERY == 0:
                 self._prune(connection, receipt.issued_s)
-        return signed, body
+        return signed
 
     def list_receipts(self, consumer: bytes, first_counter: int = 1, limit: int = 100) -> list[SignedReceipt]:
         """Return a consumer's receipts from a counter on, in order."""

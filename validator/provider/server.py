@@ -5,7 +5,6 @@ Run as `python -P -m validator.provider.server --config FILE.json`. Cheats are t
 
 import argparse
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -16,16 +15,14 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from scoring.ecdsa import address_of
 from scoring.errors import OracleError
-from scoring.records import Offer
 from validator.provider.answering import CHEATING
 from validator.provider.api_errors import ApiError
 from validator.provider.chat_service import ChatService
 from validator.provider.config import ProviderConfig, load_config
 from validator.provider.generation import CLAIMED, GenerationThread, Shelf
 from validator.provider.http_server import build_app, build_url, open_socket, serve_app, wait_for_end
-from validator.provider.identity import Identity, load_or_create_key, load_or_sign_offer
+from validator.provider.identity import Identity, load_or_create_key, open_identity
 from validator.provider.receipt_desk import ReceiptDesk
 from validator.provider.receipt_store import ReceiptStore
 
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
     from models.load import LoadedModel
 
 SAMPLER = "gumbel-philox-v1"
-# The offer is dated a little back: a consumer's clock may be slow, and a receipt must lie inside its offer's time.
-_OFFER_BACKDATE_S = 60
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +40,21 @@ async def run_provider(config: ProviderConfig) -> None:
         log.warning("cheats_are_on", cheats=list(config.cheats.names), note="a test instrument: never sell this")
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(open_socket(config))
-        secret_key = load_or_create_key(config.key_path)
+        # Before the model, which takes seconds: a bad key file should be told at once.
+        load_or_create_key(config.key_path)
         generation = GenerationThread(
             lambda: load_shelf(config), max_rows=config.max_rows, max_pending=config.max_pending
         )
         stack.push_async_callback(generation.close)
         loaded = await generation.start()
-        identity = _build_identity(config, secret_key, loaded, listening)
+        identity = open_identity(
+            config,
+            model=config.model_name or loaded.manifest.name,
+            manifest_digest=loaded.manifest.compute_digest(),
+            sampler=SAMPLER,
+            context_length_tokens=min(loaded.manifest.context_length, config.max_context_tokens),
+            endpoint=build_url(config, listening),
+        )
         store = ReceiptStore(config.receipts_path, config.max_kept_answers)
         stack.callback(store.close)
         app = build_provider_app(config, identity, store, generation)
@@ -112,30 +115,6 @@ def _load_other_weights(config: ProviderConfig) -> "LoadedModel":
         for layer in reversed(range(1, other.model.config.num_hidden_layers, 2)):
             apply_variant(other, "drop-layer", layer)
     return other
-
-
-def _build_identity(
-    config: ProviderConfig, secret_key: bytes, loaded: "LoadedModel", listening: socket.socket
-) -> Identity:
-    now_s = int(time.time())
-    wanted = Offer(
-        provider=address_of(secret_key),
-        model=config.model_name or loaded.manifest.name,
-        manifest_digest=loaded.manifest.compute_digest(),
-        sampler=SAMPLER,
-        context_length_tokens=min(loaded.manifest.context_length, config.max_context_tokens),
-        input_price_wei=config.input_price_wei,
-        output_price_wei=config.output_price_wei,
-        advertised_ttft_ms=config.advertised_ttft_ms,
-        advertised_tokens_per_s=config.advertised_tokens_per_s,
-        endpoint=build_url(config, listening),
-        issued_s=now_s - _OFFER_BACKDATE_S,
-        expires_s=now_s + config.offer_lifetime_s,
-    )
-    signed = load_or_sign_offer(
-        config.offer_path, wanted, config.domain, secret_key, is_fixed=config.offer_file is not None
-    )
-    return Identity(secret_key=secret_key, network=config.network, domain=config.domain, signed_offer=signed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
