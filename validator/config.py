@@ -36,9 +36,9 @@ class PhaseTimeouts:
 class NodeConfig:
     """The settings of one validator. Raises InvalidInput with the field's name.
 
-    `listen_port` 0 takes a free port; `port_file` is then where the chosen one is written. `public_url` is what peers
-    and readers are told (default: the listening address). `engine_socket` is the reference engine's Unix socket.
-    `allows_private_endpoints` lets probes go to loopback and private addresses: for devnets only.
+    `listen_port` 0 takes a free port; `port_file` is then where the chosen one is written. `engine_socket` is the
+    reference engine's Unix socket. `allows_private_endpoints` lets probes go to loopback and private addresses: for
+    devnets only.
     """
 
     keys_dir: Path
@@ -48,9 +48,7 @@ class NodeConfig:
     engine_socket: Path
     listen_host: str = "127.0.0.1"
     listen_port: int = 8645
-    public_url: str = ""
     port_file: Path | None = None
-    profile_path: Path | None = None
     allows_private_endpoints: bool = False
     log_level: str = "info"
     phases: PhaseTimeouts = field(default_factory=PhaseTimeouts)
@@ -58,11 +56,8 @@ class NodeConfig:
     def __post_init__(self) -> None:
         for name in ("keys_dir", "data_dir", "genesis_path", "engine_socket"):
             _require(isinstance(getattr(self, name), Path), "expected a path", name)
-        for name in ("port_file", "profile_path"):
-            _require(isinstance(getattr(self, name), Path | None), "expected a path", name)
+        _require(isinstance(self.port_file, Path | None), "expected a path", "port_file")
         _require_url(self.ledger_url, "ledger_url")
-        if self.public_url:
-            _require_url(self.public_url, "public_url")
         _require(isinstance(self.listen_host, str) and bool(self.listen_host), "expected a host", "listen_host")
         _require_integer(self.listen_port, "listen_port", 0, 65535)
         _require(isinstance(self.allows_private_endpoints, bool), "expected true or false", "allows_private_endpoints")

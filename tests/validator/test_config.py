@@ -70,7 +70,7 @@ REFUSED = [
     ("a ledger that is no URL", MINIMAL | {"ledger_url": "ledger"}, "ledger_url"),
     ("a ledger of another scheme", MINIMAL | {"ledger_url": "ftp://x"}, "ledger_url"),
     ("a ledger with a broken port", MINIMAL | {"ledger_url": "http://x:99999"}, "ledger_url"),
-    ("a public URL with a query", MINIMAL | {"public_url": "http://x/?a=1"}, "public_url"),
+    ("a ledger with a query", MINIMAL | {"ledger_url": "http://x/?a=1"}, "ledger_url"),
     ("an empty host", MINIMAL | {"listen_host": ""}, "listen_host"),
     ("a switch that is a word", MINIMAL | {"allows_private_endpoints": "yes"}, "allows_private_endpoints"),
     ("an unknown log level", MINIMAL | {"log_level": "loud"}, "log_level"),
