@@ -15,7 +15,12 @@ from scoring.records import Offer
 from validator.fetch import FailureReason, FetchedAnswer, FetchFailure, FetchLimits, ProviderClient
 
 PROVIDER = b"p" * 20
-LIMITS = FetchLimits(max_tokens=8, vocabulary_size=100, deadline_s=0.6, chunk_timeout_s=0.25)
+# Generous, so that a busy machine changes nothing; rows about time have their own.
+LIMITS = FetchLimits(max_tokens=8, vocabulary_size=100, deadline_s=30.0, chunk_timeout_s=20.0)
+LIMITS_BY_REASON = {
+    FailureReason.TIMEOUT: replace(LIMITS, deadline_s=0.6),
+    FailureReason.STALLED: replace(LIMITS, chunk_timeout_s=0.25),
+}
 GOOD = {
     "id": "x",
     "model": "m",
@@ -210,10 +215,10 @@ HOSTILE: list[tuple[str, Script, FailureReason]] = [
 @pytest.mark.parametrize(("script", "reason"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
 async def test_costs_one_failure_when_the_provider(script: Script, reason: FailureReason) -> None:
     started = time.monotonic()
-    result = await ask(script)
+    result = await ask(script, LIMITS_BY_REASON.get(reason, LIMITS))
     assert isinstance(result, FetchFailure)
     assert (result.reason, result.is_provider_fault) == (reason, True), result.detail
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 15.0
     assert result.body_bytes <= LIMITS.max_body_bytes + 2**18
 
 
@@ -224,7 +229,7 @@ async def test_returns_the_fields_that_count_and_drops_the_rest() -> None:
     assert (result.answer.content, result.answer.finish_reason, result.answer.usage) == ("hej", "stop", (3, 3))
     assert result.answer.receipt == b'{"receipt":{"counter":1},"signature":"0x00"}'
     assert "logprobs" not in str(result.answer.to_response())
-    assert 0 <= result.ttft_ms <= result.latency_ms < 600
+    assert 0 <= result.ttft_ms <= result.latency_ms
 
 
 async def test_measures_the_first_byte_apart_from_the_last() -> None:
@@ -238,7 +243,7 @@ async def test_measures_the_first_byte_apart_from_the_last() -> None:
 
     result = await ask(slow)
     assert isinstance(result, FetchedAnswer)
-    assert 95 <= result.ttft_ms < 280 and result.latency_ms >= 295
+    assert result.ttft_ms >= 95 and result.latency_ms >= result.ttft_ms + 190
 
 
 async def test_takes_an_answer_without_token_ids_and_with_one_more_than_asked_for() -> None:
@@ -287,7 +292,7 @@ async def test_says_that_it_was_our_own_stall_when_the_loop_stood_still() -> Non
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         time.sleep(2.0)  # the server shares our loop
 
-    result = await ask(stall)
+    result = await ask(stall, replace(LIMITS, deadline_s=0.6))
     assert isinstance(result, FetchFailure)
     assert (result.reason, result.is_provider_fault) == (R.OWN_STALL, False)
 
@@ -327,7 +332,7 @@ async def test_stops_listening_when_the_bytes_of_an_epoch_are_used_up() -> None:
 async def test_keeps_its_memory_bounded_while_gigabytes_come() -> None:
     tracemalloc.start()
     try:
-        result = await ask(repeats(BIG, b"10000\r\n" + b"x" * 65536 + b"\r\n"), replace(LIMITS, deadline_s=5.0))
+        result = await ask(repeats(BIG, b"10000\r\n" + b"x" * 65536 + b"\r\n"))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
