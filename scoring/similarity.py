@@ -13,8 +13,9 @@ from scoring.errors import InvalidInput
 from scoring.records import PPM
 
 MIN_REFERENCES = 2
-TIE_PPM = 10_000
-"""Cosines this close count as equal: numerics of an embedder must not decide a rank."""
+RAMP_PPM = 200_000
+"""A comparison is won or lost in full when the cosines differ by this much, in proportion when by less: with two or
+three references a hard rank would be a coin toss, and near-identical references would condemn every paraphrase."""
 
 
 def compute_cosine_ppm(left: Sequence[float], right: Sequence[float]) -> int:
@@ -35,22 +36,20 @@ def compute_similarity_percentile_ppm(answer_ppm: Sequence[int], references_ppm:
     """Return how often the answer is as close to a reference as references are to each other, in ppm, rounded down.
 
     `answer_ppm` are the cosines of the answer to each reference, `references_ppm` those of all pairs of references.
-    The value is the Mann-Whitney share P(answer cosine > reference cosine) + P(tie) / 2: an answer that is drawn like
-    the references has 500,000 on average. Raises InvalidInput when either list is empty.
+    The value is the Mann-Whitney share P(answer cosine > reference cosine), each comparison softened over RAMP_PPM: an
+    answer that is drawn like the references has 500,000 on average, because exchanging it with a reference turns
+    every comparison round. Raises InvalidInput when either list is empty.
     """
     if not answer_ppm or not references_ppm:
         raise InvalidInput(f"at least {MIN_REFERENCES} reference answers are needed", "references")
-    halves = 0
-    for mine in answer_ppm:
-        for theirs in references_ppm:
-            halves += 1 if abs(mine - theirs) <= TIE_PPM else 2 * (mine > theirs)
-    return halves * PPM // (2 * len(answer_ppm) * len(references_ppm))
+    won = sum(min(max(RAMP_PPM + mine - theirs, 0), 2 * RAMP_PPM) for mine in answer_ppm for theirs in references_ppm)
+    return won * PPM // (2 * RAMP_PPM * len(answer_ppm) * len(references_ppm))
 
 
 def compute_similarity_ppm(answer: Sequence[float], references: Sequence[Sequence[float]]) -> int:
     """Return the similarity score of an answer's embedding to those of k >= 2 reference answers, 0 to 1,000,000.
 
-    It is twice the percentile, capped: an answer at least as close as the references' own median pair scores full.
+    It is twice the percentile, capped: an answer as close to the references as they are to each other scores full.
     Raises InvalidInput with fewer than two references or vectors that do not fit together.
     """
     if len(references) < MIN_REFERENCES:

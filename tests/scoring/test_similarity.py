@@ -1,6 +1,7 @@
 """Similarity is measured against the references' own, in integers."""
 
 import math
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -38,9 +39,22 @@ def test_identical_references_and_answer_tie_and_score_full() -> None:
     assert compute_similarity_ppm(unit(5), [unit(5), unit(5)]) == 1_000_000
 
 
-def test_noise_of_the_embedder_is_a_tie() -> None:
-    assert compute_similarity_percentile_ppm([991_000], [1_000_000]) == 500_000
-    assert compute_similarity_percentile_ppm([980_000], [1_000_000]) == 0
+def test_a_comparison_is_lost_in_proportion_and_then_in_full() -> None:
+    assert compute_similarity_percentile_ppm([1_000_000], [1_000_000]) == 500_000
+    assert compute_similarity_percentile_ppm([900_000], [1_000_000]) == 250_000
+    assert compute_similarity_percentile_ppm([800_000], [1_000_000]) == 0
+    assert compute_similarity_percentile_ppm([800_000], [600_000]) == 1_000_000
+
+
+def test_an_answer_drawn_like_the_references_is_at_the_middle_on_average() -> None:
+    angles = (3, 11, 40, 55)
+    shares = []
+    for mine in angles:
+        references = [unit(angle) for angle in angles if angle != mine]
+        to_answer = [compute_cosine_ppm(unit(mine), reference) for reference in references]
+        among = [compute_cosine_ppm(left, right) for left, right in combinations(references, 2)]
+        shares.append(compute_similarity_percentile_ppm(to_answer, among))
+    assert sum(shares) / len(shares) == pytest.approx(500_000, abs=2)
 
 
 REFUSED = {
