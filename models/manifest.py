@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from scoring import canonical
 from scoring.canonical import Json
@@ -62,8 +62,8 @@ class ModelManifest:
         if not isinstance(value["dtypes"], list) or not all(isinstance(name, str) for name in value["dtypes"]):
             raise InvalidInput("must be a list of strings", "dtypes")
         digests = {field: _parse_digest(value[field], field) for field in _DIGESTS}
-        counts = {field: value[field] for field in _COUNTS}
-        return cls(name=value["name"], dtypes=tuple(value["dtypes"]), **digests, **counts)
+        parts: dict[str, Any] = {**digests, **{field: value[field] for field in _COUNTS}}
+        return cls(name=value["name"], dtypes=tuple(value["dtypes"]), **parts)
 
     def encode(self) -> bytes:
         """Return the canonical JSON bytes."""
