@@ -146,13 +146,11 @@ class LedgerClient:
     async def _post(self, signed: SignedTransaction) -> Accepted:
         try:
             return await self._call(protocol.post_transaction(signed))
-        except (Unavailable, TransactionRefused) as error:
+        except Unavailable as error:
             # The answer to an accepted transaction may have been lost: the log knows.
-            if isinstance(error, TransactionRefused) and error.code != "wrong-nonce":
-                raise
             try:
                 return await self._call(protocol.ask_transaction(signed.digest))
-            except TransactionRefused:
+            except (TransactionRefused, Unavailable):
                 raise error from None
 
     async def _call(self, call: Call[Result]) -> Result:

@@ -10,15 +10,18 @@ from challenges.filing import Dossier, build_dossier
 from challenges.payout import ChallengeTerms
 from challenges.receipt import build_receipt
 from challenges.signed import SignedOffer, sign_offer, sign_receipt
+from challenges.verdict import Vote
 from ledger.state.certification import compute_expected_beacon
 from ledger.state.genesis import Genesis, GenesisValidator, build_genesis, build_state
-from ledger.state.holdings import Event, LedgerState, check_conservation, get_account
+from ledger.state.holdings import Event, LedgerState, Provider, check_conservation, get_account
 from ledger.state.machine import apply
 from ledger.state.parameters import Parameters
 from ledger.state.transactions import (
+    CommitVerdict,
     OpenChallenge,
     PostPerformanceBond,
     RegisterProvider,
+    RevealVerdict,
     SignedTransaction,
     SubmitCheckpoint,
     SubmitEvidence,
@@ -142,6 +145,25 @@ class World:
         sender = address_of(key(name))
         given: dict[str, Any] = {"sender": sender, "nonce": get_account(self.state, sender).nonce} | values
         return sign_transaction(cls(**given), self.genesis.domain, key(name), attachment)
+
+    def key(self, name: str) -> bytes:
+        return key(name)
+
+    def address(self, name: str) -> bytes:
+        return address_of(key(name))
+
+    def name_of(self, address: bytes) -> str:
+        names = ["provider", "consumer", "stranger", *(f"validator-{index}" for index in range(8))]
+        return next(name for name in names if self.address(name) == address)
+
+    def balance_wei(self, name: str) -> int:
+        return get_account(self.state, self.address(name)).balance_wei
+
+    def claimable_wei(self, name: str) -> int:
+        return get_account(self.state, self.address(name)).claimable_wei
+
+    def provider(self) -> Provider:
+        return self.state.registry.providers[self.address("provider")]
 
     def apply(self, signed: SignedTransaction) -> tuple[Event, ...]:
         self.state, events = apply(self.state, signed)
@@ -267,6 +289,25 @@ class World:
         signed = self.sign_challenge(dossier or self.dossier())
         self.apply(signed)
         return signed.digest
+
+    def vote(self, challenge_id: bytes, e_values: Sequence[int | None]) -> tuple[Event, ...]:
+        """Commit and reveal one vote per committee member, None for silence; the events of the last transaction."""
+        committee = self.state.registry.challenges[challenge_id].committee
+        pairs = [(member, value) for member, value in zip(committee, e_values, strict=True) if value is not None]
+        votes = [
+            Vote(challenge_id=challenge_id, validator=member, e_value=value, abstention="", salt=b"\x05" * 32)
+            for member, value in pairs
+        ]
+        events: tuple[Event, ...] = ()
+        for vote in votes:
+            values = {"challenge_id": challenge_id, "commitment": vote.commitment}
+            events = self.send(self.name_of(vote.validator), CommitVerdict, **values)
+        if len(votes) < len(committee):
+            self.certify(2)
+        for vote in votes:
+            values = {"challenge_id": challenge_id, "e_value": vote.e_value, "abstention": "", "salt": vote.salt}
+            events = self.send(self.name_of(vote.validator), RevealVerdict, **values)
+        return events
 
 
 @pytest.fixture
