@@ -21,7 +21,7 @@ from scoring.trust import Infraction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderView(Record):
-    """A provider as validators see it. `offers` are unexpired, `signatures` are theirs; `tier` is empty below all."""
+    """A provider as validators see it. `offers` (unexpired in a `LedgerView`) go with `signatures`; `tier` is empty below all."""
 
     provider: Address
     offers: tuple[Offer, ...]
@@ -145,14 +145,14 @@ def compute_view(state: LedgerState, epoch: int) -> LedgerView:
         time_s=state.time_s,
         validator_set=state.validator_set,
         endpoints=tuple(settled.validators[seat.address].endpoint for seat in state.validator_set.validators),
-        providers=_build_provider_views(state, settled),
+        providers=_build_provider_views(state, settled, since_s=state.time_s),
         challenges=tuple(build_challenge_view(item) for item in settled.challenges.values() if item.is_open),
     )
 
 
 def compute_providers_now(state: LedgerState) -> tuple[ProviderView, ...]:
-    """Return all providers as they are at this moment, in order of address."""
-    return _build_provider_views(state, state.registry)
+    """Return all providers as they are at this moment, in order of address; expired offers are shown too."""
+    return _build_provider_views(state, state.registry, since_s=0)
 
 
 def build_challenge_view(challenge: Challenge) -> ChallengeView:
@@ -199,15 +199,17 @@ def build_account_view(state: LedgerState, address: bytes) -> AccountView:
     )
 
 
-def _build_provider_views(state: LedgerState, registry: Registry) -> tuple[ProviderView, ...]:
+def _build_provider_views(state: LedgerState, registry: Registry, since_s: int) -> tuple[ProviderView, ...]:
     challenges = [challenge for challenge in registry.challenges.values() if challenge.is_open]
     challenged = {(challenge.provider, challenge.offer_digest) for challenge in challenges}
     providers = sorted(registry.providers.values(), key=lambda provider: provider.address)
-    return tuple(_build_provider_view(state, provider, challenged) for provider in providers)
+    return tuple(_build_provider_view(state, provider, challenged, since_s) for provider in providers)
 
 
-def _build_provider_view(state: LedgerState, provider: Provider, challenged: set[tuple[bytes, bytes]]) -> ProviderView:
-    offers = tuple(offer for offer in provider.offers if offer.offer.expires_s > state.time_s)
+def _build_provider_view(
+    state: LedgerState, provider: Provider, challenged: set[tuple[bytes, bytes]], since_s: int
+) -> ProviderView:
+    offers = tuple(offer for offer in provider.offers if offer.offer.expires_s > since_s)
     tier = compute_tier(provider.slashable_wei, state.parameters.tiers)
     return ProviderView(
         provider=provider.address,

@@ -59,6 +59,7 @@ def test_expired_offers_leave_the_view(world: Any) -> None:
     assert len(compute_view(world.state, 2).providers[0].offers) == 1
     world.certify()
     assert compute_view(world.state, 3).providers[0].offers == ()
+    assert len(compute_providers_now(world.state)[0].offers) == 1
 
 
 def test_a_validator_below_the_minimum_stake_loses_its_seat_two_epochs_later(world: Any) -> None:
