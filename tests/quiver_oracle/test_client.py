@@ -160,6 +160,24 @@ def test_a_relay_that_cannot_be_reached_is_unavailable() -> None:
         client.get(ALICE, max_age_s=100)
 
 
+class EndlessBody(httpx.SyncByteStream):
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.sent_bytes += 2**20
+            yield b" " * 2**20
+
+
+def test_a_relay_that_sends_gigabytes_is_left_at_the_limit() -> None:
+    body = EndlessBody()
+    client = build_client(httpx.MockTransport(lambda request: httpx.Response(200, stream=body)))
+    with client, pytest.raises(InvalidInput, match="the answer is over the limit of 4194304 bytes"):
+        client.get(ALICE, max_age_s=100)
+    assert body.sent_bytes <= 6 * 2**20
+
+
 class DrippingRelay(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)

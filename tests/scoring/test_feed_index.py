@@ -35,7 +35,15 @@ def test_an_index_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["../../secret.json", "0x.json", "http://evil.example/", "0x" + "AA" * 20 + ".json", ""]
+    "file",
+    [
+        "../../secret.json",
+        "0x.json",
+        "http://evil.example/",
+        "0x" + "AA" * 20 + ".json",
+        f"0x{ALICE.hex()}.json/../x",
+        "",
+    ],
 )
 def test_refuses_file_names_in_an_index(file: str) -> None:
     entry = build_index((ALICE, "a")).entries[0]

@@ -215,7 +215,18 @@ def test_certified_infractions_cap_the_score(infractions: tuple[Infraction, ...]
     assert (item.trust, item.trust_low, item.trust_high) == (cap, cap, cap)
     assert item.flags == flags | Flag.RENORMALISED
     assert item.accuracy_ppm == score(*HONEST).accuracy_ppm
+
+
+def test_no_bonus_is_earned_under_a_cap() -> None:
+    fast = tuple(honest(seat, ttft_ms=10) for seat in range(4))
+    assert score(*fast).speed_multiplier_ppm > PPM
+    item = score(*fast, infractions=(Infraction.MINOR,))
     assert (item.speed_multiplier_ppm, item.quality_multiplier_ppm) == (PPM, PPM)
+
+
+def test_seats_without_a_sample_take_no_room_in_the_state() -> None:
+    state = update_trust_state(None, measure(*HONEST[1:]), PARAMETERS)
+    assert [seat.validator for seat in state.seats] == [address(seat) for seat in (1, 2, 3)]
 
 
 def test_open_cases_and_challenges_are_flags_and_cost_nothing() -> None:
@@ -365,6 +376,16 @@ def test_a_statistics_vector_shorter_than_the_plan_is_not_a_score() -> None:
     parameters = TrustParameters(statistic_index=2)
     measurement = build_epoch_measurement(HONEST, FOUR, OFFER, 5, parameters)
     assert (measurement.scored, measurement.requests) == (0, 0)
+
+
+def test_an_answer_that_is_called_the_providers_fault_is_a_fault_and_not_a_score() -> None:
+    measurement = measure(build_reveal(0, build_outcome(is_provider_fault=True)))
+    assert (measurement.requests, measurement.provider_faults, measurement.scored) == (1, 1, 0)
+
+
+def test_tallies_are_in_order_of_address_whatever_the_registry_says() -> None:
+    backwards = ValidatorSet(network=bytes(32), validators=tuple(reversed(FOUR.validators)))
+    assert measure(*HONEST, validator_set=backwards) == measure(*HONEST)
 
 
 def test_a_reveal_of_an_account_without_a_seat_weighs_nothing() -> None:
