@@ -19,7 +19,7 @@ from models.generate import GenerationBatch
 from models.load import LoadedModel
 from models.reference import check_reference_request, score_batch
 from models.requests import GenerationRequest, ReferenceRequest
-from scoring.errors import MissingExtra, OracleError, Unavailable
+from scoring.errors import OracleError, Unavailable
 
 COLLECT_S = 0.02
 IDLE_S = 0.5
@@ -177,10 +177,8 @@ class Worker:
 
     def _embed(self, job: Job) -> None:
         if self._embedder is None:
-            try:
-                from models.embed import load_embedder
-            except ImportError as error:
-                raise MissingExtra(f"no embedder here: {error}") from None
+            from models.embed import load_embedder
+
             self._embedder = load_embedder()
         job.reply([[float(value) for value in vector] for vector in self._embedder.embed(list(job.requests))])
 

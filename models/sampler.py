@@ -28,6 +28,7 @@ _WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _FIRST_LOOK = 4.0
+_REACHES = (6.0, 12.0, math.inf)
 _BLOCKS_AT_ONCE = 1 << 13
 
 
@@ -110,23 +111,31 @@ def filter_logits(logits: NDArray[np.float32], temperature: float, top_p: float,
 def compute_kept_tokens(logits: NDArray[np.float32], temperature: float, top_p: float, top_k: int) -> NDArray[np.int64]:
     """Return the ids that top-k and then top-p keep, by decreasing logit and then by increasing id.
 
-    Top-p keeps the shortest prefix whose probability (renormalised after top-k) reaches `top_p`: float64 sums.
+    Top-p keeps the shortest prefix whose probability (renormalised after top-k) reaches `top_p`.
     """
-    size = len(logits)
-    wanted = top_k if 0 < top_k < size else size
-    look = min(wanted, 1024)
-    total = None if wanted < size else _compute_mass(logits, float(logits.max()), temperature)
-    while True:
-        order = _order_largest(logits, look)
-        if top_p >= 1.0:
-            return order
-        weights = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / temperature)
-        sums = np.cumsum(weights)
-        if look == wanted and total is None:
-            total = float(sums[-1])
-        if total is not None and (sums[-1] >= top_p * total or look == wanted):
-            return order[: int(np.searchsorted(sums, top_p * total)) + 1]
-        look = wanted
+    if top_k > 0:
+        order = _order_largest(logits, top_k)
+        sums = _sum_weights(logits, order, temperature)
+        return order if top_p >= 1.0 else order[: _find_crossing(sums, top_p * float(sums[-1]))]
+    top = np.float32(logits.max())
+    wanted = top_p * float(np.exp((logits - top) * np.float32(1.0 / temperature)).sum(dtype=np.float64))
+    for reach in _REACHES:
+        near = np.flatnonzero(logits >= top - np.float32(reach * temperature))
+        order = near[np.argsort(-logits[near], kind="stable")]
+        sums = _sum_weights(logits, order, temperature)
+        if sums[-1] >= wanted:
+            break
+    return order[: _find_crossing(sums, wanted)]
+
+
+def _sum_weights(logits: NDArray[np.float32], order: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
+    values = logits[order].astype(np.float64)
+    sums: NDArray[np.float64] = np.cumsum(np.exp((values - values[0]) / temperature))
+    return sums
+
+
+def _find_crossing(sums: NDArray[np.float64], wanted: float) -> int:
+    return min(int(np.searchsorted(sums, wanted)) + 1, len(sums))
 
 
 def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperature: float) -> Winner:
@@ -138,7 +147,7 @@ def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperatu
     """
     floor = np.float32(logits.max() - np.float32(_FIRST_LOOK * temperature))
     ids = np.flatnonzero(logits >= floor)
-    if len(ids) < 2 < len(logits):
+    if len(ids) < 2 <= len(logits):
         floor = np.partition(logits, len(logits) - 2)[-2]
         ids = np.flatnonzero((logits >= floor) & (logits > -np.inf))
     scores = logits[ids].astype(np.float64)
@@ -206,10 +215,6 @@ def compute_gumbel(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """
     uniform = (counts.astype(np.float64) + 0.5) / float(2**UNIFORM_BITS)
     return np.floor(-np.log(-np.log(uniform)) * NOISE_STEPS + 0.5) / NOISE_STEPS
-
-
-def _compute_mass(logits: NDArray[np.float32], top: float, temperature: float) -> float:
-    return float(np.exp((logits - np.float32(top)) * np.float32(1.0 / temperature)).sum(dtype=np.float64))
 
 
 def _order_largest(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
