@@ -21,8 +21,10 @@ from typing import Protocol
 from scoring.errors import InvalidInput
 from scoring.records import PPM
 
-GAP_NOISE_HONEST = 0.02
-GAP_NOISE_ALTERNATIVES = (0.06, 0.2, 0.6, 2.0)
+EXCESS_MARGIN = 0.15
+"""Logit units that honest bf16 arithmetic hardly ever costs a token: nine in ten of its flips stay below."""
+GAP_NOISE_HONEST = 0.08
+GAP_NOISE_ALTERNATIVES = (0.2, 0.5, 1.2)
 TEXT_RATIO_LIMIT = 4.0
 
 
@@ -89,12 +91,13 @@ def _to_ppm(value: float) -> int:
     return math.floor(min(max(value, 0.0), 1.0) * PPM)
 
 
-def _mean_margin(limit: float, clip: float) -> Callable[[TokenColumns, int], float]:
-    """Return the mean of min(margin, limit) / limit over tokens, clipped at `clip` and scaled to [0, 1]."""
+def _mean_margin(beyond: float, limit: float, clip: float) -> Callable[[TokenColumns, int], float]:
+    """Return the mean over tokens of min(max(margin - beyond, 0), limit) / limit, clipped at `clip`, in units of it."""
 
     def compute(tokens: TokenColumns, max_tokens: int) -> float:
         margins = (tokens.margin or ())[:max_tokens]
-        return sum(min(margin, limit) for margin in margins) / (limit * _divisor(margins, max_tokens) * clip)
+        total = sum(min(max(margin - beyond, 0.0), limit) for margin in margins)
+        return total / (limit * max(len(margins), max_tokens / 2) * clip)
 
     return compute
 
@@ -148,14 +151,10 @@ def _log_mean_exp(values: Sequence[float]) -> float:
     return largest + math.log(sum(math.exp(value - largest) for value in values) / len(values))
 
 
-def _divisor(tokens: Sequence[float], max_tokens: int) -> float:
-    return max(len(tokens), max_tokens / 2)
-
-
 STATISTICS: tuple[StatisticSpec, ...] = (
-    StatisticSpec(id="seeded-margin-coarse-v1", needs_seed=True, compute=_mean_margin(0.5, 0.05)),
-    StatisticSpec(id="seeded-margin-fine-v1", needs_seed=True, compute=_mean_margin(0.2, 0.08)),
-    StatisticSpec(id="seeded-margin-plain-v1", needs_seed=True, compute=_mean_margin(0.5, 1.0)),
+    StatisticSpec(id="seeded-margin-fine-v1", needs_seed=True, compute=_mean_margin(0.0, 0.5, 0.05)),
+    StatisticSpec(id="seeded-margin-coarse-v1", needs_seed=True, compute=_mean_margin(0.0, 0.5, 0.2)),
+    StatisticSpec(id="seeded-excess-v1", needs_seed=True, compute=_mean_margin(EXCESS_MARGIN, 0.5, 0.05)),
     StatisticSpec(id="seeded-gap-ratio-v1", needs_seed=True, compute=_gap_ratio),
     StatisticSpec(id="text-grid-ratio-v1", needs_seed=False, compute=_text_grid),
 )

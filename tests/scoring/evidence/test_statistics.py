@@ -12,7 +12,7 @@ from scoring.evidence.statistics import STATISTIC_IDS, STATISTICS, compute_stati
 
 INF = math.inf
 TEXT = ("text-grid-ratio-v1",)
-MARGINS = tuple(name for name in STATISTIC_IDS if "margin" in name)
+MARGINS = ("seeded-margin-fine-v1", "seeded-margin-coarse-v1", "seeded-excess-v1")
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,12 @@ def test_larger_margins_never_score_less():
 @pytest.mark.parametrize(
     ("statistic", "margins", "expected"),
     [
-        ("seeded-margin-coarse-v1", [0.12] + [0.0] * 47, 100_000),  # 0.12 / 48 / 0.5 / 0.05
-        ("seeded-margin-coarse-v1", [0.5] * 3 + [0.0] * 45, 1_000_000),
-        ("seeded-margin-fine-v1", [0.0768] + [0.0] * 47, 100_000),  # 0.0768 / 48 / 0.2 / 0.08
-        ("seeded-margin-plain-v1", [INF] * 12 + [0.0] * 36, 250_000),
-        ("seeded-margin-plain-v1", [0.25] * 48, 500_000),
+        ("seeded-margin-fine-v1", [0.12] + [0.0] * 47, 100_000),  # 0.12 / 48 / 0.5 / 0.05
+        ("seeded-margin-fine-v1", [0.5] * 3 + [0.0] * 45, 1_000_000),
+        ("seeded-margin-coarse-v1", [0.48] + [0.0] * 47, 100_000),  # 0.48 / 48 / 0.5 / 0.2
+        ("seeded-margin-coarse-v1", [INF] * 6 + [0.0] * 42, 625_000),
+        ("seeded-excess-v1", [0.15] * 48, 0),
+        ("seeded-excess-v1", [0.27] + [0.1] * 47, 100_000),
     ],
 )
 def test_margins_by_hand(statistic, margins, expected):
@@ -84,15 +85,15 @@ def test_margins_by_hand(statistic, margins, expected):
 
 
 def test_one_odd_token_of_a_short_answer_is_not_taken_for_a_rate():
-    short, long = build_tokens([0.1]), build_tokens([0.1] * 24)
+    short, long = build_tokens([0.16]), build_tokens([0.16] * 24)
     for statistic in MARGINS:
         (one,), (all_of_them,) = compute_statistics(short, 48, (statistic,)), compute_statistics(long, 48, (statistic,))
         assert one * 20 < all_of_them or all_of_them == 1_000_000
 
 
 def test_a_flip_where_the_gap_is_small_is_forgiven_and_elsewhere_not():
-    small = build_tokens([0.004] + [0.0] * 47, gap=2.0)
-    large = build_tokens([0.8] + [0.0] * 47, gap=2.0)
+    small = build_tokens([0.05] + [0.0] * 47, gap=2.0)
+    large = build_tokens([1.5] + [0.0] * 47, gap=2.0)
     assert compute_statistics(small, 48, ("seeded-gap-ratio-v1",)) < (100_000,)
     assert compute_statistics(large, 48, ("seeded-gap-ratio-v1",)) > (900_000,)
 
@@ -142,7 +143,7 @@ def test_refuses_nan(column):
 
 def test_refuses_unknown_ids_and_no_tokens():
     with pytest.raises(InvalidInput, match="unknown statistic"):
-        find_statistic("seeded-margin-coarse-v0")
+        find_statistic("seeded-margin-fine-v0")
     with pytest.raises(InvalidInput, match="unknown statistic"):
         compute_statistics(Tokens(), 48, ("nothing",))
     with pytest.raises(InvalidInput, match="max_tokens"):
