@@ -21,7 +21,10 @@ from scoring.trust import Infraction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderView(Record):
-    """A provider as validators see it. `offers` (unexpired in a `LedgerView`) go with `signatures`; `tier` is empty below all."""
+    """A provider as validators see it; `tier` is empty below all tiers.
+
+    `offers` (in a `LedgerView` the unexpired ones) go with `signatures`.
+    """
 
     provider: Address
     offers: tuple[Offer, ...]

@@ -93,6 +93,14 @@ def test_a_changed_proof_root_size_or_place_is_refused(size: int, data: Any) -> 
             verify_inclusion(*attempt)
 
 
+def test_a_proof_that_ends_below_the_claimed_size_is_refused() -> None:
+    log = _log(4)
+    with pytest.raises(VerificationFailed, match="does not lead"):
+        verify_inclusion(log.compute_root(1), 5, 0, compute_leaf_hash(LEAVES[0]), ())
+    with pytest.raises(VerificationFailed, match="does not lead"):
+        verify_consistency(log.compute_root(2), 2, log.compute_root(4), 9, log.compute_consistency_proof(2, 4))
+
+
 @settings(max_examples=200)
 @given(st.integers(min_value=2, max_value=40), st.data())
 def test_a_rewritten_history_is_refused(size: int, data: Any) -> None:
