@@ -107,10 +107,10 @@ def test_noise_has_the_moments_of_a_gumbel_variable():
 
 def test_draws_follow_the_softmax():
     logits = np.array([1.0, 0.0, -1.0, 0.5], dtype=np.float32)
-    drawn = sample_tokens(np.tile(logits, (20_000, 1)), range(20_000), [3] * 20_000, [0.7] * 20_000, [1.0] * 20_000)
+    drawn = sample_tokens(np.tile(logits, (8_000, 1)), range(8_000), [3] * 8_000, [0.7] * 8_000, [1.0] * 8_000)
     expected = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
-    found = np.bincount(drawn, minlength=4) / 20_000
-    assert np.abs(found - expected).max() < 0.012
+    found = np.bincount(drawn, minlength=4) / 8_000
+    assert np.abs(found - expected).max() < 0.02
 
 
 @settings(max_examples=150, deadline=None)
@@ -132,6 +132,20 @@ def test_pruned_search_finds_what_all_the_noise_gives(seed, position, temperatur
     assert winner.token_id == scores.argmax()
     assert winner.best == scores.max()
     assert winner.second == (np.sort(scores)[-2] if size > 1 else -np.inf)
+
+
+def test_pruned_search_finds_a_winner_that_only_a_very_rare_noise_lifts():
+    size, position = 2**20, 0
+    seed = max(range(12), key=lambda number: compute_gumbel_noise(number, position, np.arange(size)).max())
+    noise = compute_gumbel_noise(seed, position, np.arange(size))
+    lucky = int(noise.argmax())
+    assert noise[lucky] > 15.0
+    logits = np.full(size, -60.0, dtype=np.float32)
+    rivals = [token for token in (0, 1, 2) if token != lucky][:2]
+    logits[rivals] = 0.0
+    logits[lucky] = max(noise[rivals]) - noise[lucky] + 0.01
+    winner = find_winner(logits, seed, position, 1.0)
+    assert (winner.token_id, winner.second) == (lucky, max(noise[rivals]))
 
 
 def test_tied_logits_at_temperature_zero_give_the_smallest_id():
