@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from scoring import canonical
 from scoring.canonical import Json
 from scoring.certificate import build_certificate, is_quorum
 from scoring.eip712 import Domain, compute_signing_root, compute_struct_hash
@@ -21,7 +22,7 @@ from validator.config import PhaseTimeouts
 from validator.epoch import CertifiedOutcome, EpochContext
 from validator.messages import Certified, Proposal, RevealMessage
 from validator.peer_envelope import PeerKind
-from validator.peers import Peer, PeerClient
+from validator.peers import Peer, PeerClient, PeerResult
 from validator.reveals import verify_reveal
 from validator.signer import Signer
 
@@ -66,7 +67,7 @@ class Agreement:
         signature = self._signer.sign_commit(commit)
         board = self._board.at(context.epoch)
         board.put_commit(self._seat, commit)
-        await self._broadcast(PeerKind.COMMIT, {"commit": commit.to_json(), "signature": "0x" + signature.hex()})
+        self._broadcast(PeerKind.COMMIT, {"commit": commit.to_json(), "signature": "0x" + signature.hex()})
         await board.wait_until(lambda it: len(it.commits) == self._seat_count, self._timeouts.commit_ms / 1000)
         self._require_quorum(board.commits, "commits")
 
@@ -75,7 +76,7 @@ class Agreement:
         board = self._board.at(context.epoch)
         board.has_revealed = True
         board.put_reveal(self._seat, message)
-        await self._broadcast(PeerKind.REVEAL, message.to_json())
+        self._broadcast(PeerKind.REVEAL, message.to_json())
         await board.wait_until(lambda it: it.reveals.keys() >= it.commits.keys(), self._timeouts.reveal_ms / 1000)
         counted = self._verify_reveals(board, context, {})
         self._require_quorum(counted, "reveals")
@@ -97,13 +98,15 @@ class Agreement:
             log.warning("leader_gave_no_certificate", epoch=context.epoch, leader=leader)
         if board.certified is None:
             raise EpochAbandoned(f"no leader brought epoch {context.epoch} to a certificate")
-        return self._adopt(context, board, state, verified)
+        return await self._adopt(context, board, state, verified)
 
     async def _lead(
         self, context: EpochContext, board: EpochBoard, state: AggregationState, verified: dict[int, RevealMessage]
     ) -> None:
         outcome = _compute(context, state, verified)
-        proposal = Proposal(checkpoint=outcome.checkpoint, seats=tuple(sorted(verified)))
+        seats = tuple(sorted(verified))
+        digests = tuple(verified[seat].digest for seat in seats)
+        proposal = Proposal(checkpoint=outcome.checkpoint, seats=seats, reveals=digests)
         root = compute_signing_root(outcome.checkpoint, self._domain)
         try:
             board.put_vote(self._seat, root, self._signer.sign_checkpoint(outcome.checkpoint))
@@ -111,7 +114,7 @@ class Agreement:
             # We voted for an earlier leader's checkpoint that differs: only that one can still be certified by us.
             log.info("not_proposing", epoch=context.epoch, why=str(refusal))
             return
-        await self._broadcast(PeerKind.PROPOSAL, proposal.to_json())
+        self._broadcast(PeerKind.PROPOSAL, proposal.to_json())
 
         def is_decided(it: EpochBoard) -> bool:
             return it.certified is not None or is_quorum(self._validator_set, it.votes.get(root, {}))
@@ -126,7 +129,7 @@ class Agreement:
             certificate = build_certificate(root, self._validator_set, votes)
             board.put_certified(proposal, certificate)
             certified = Certified(proposal=proposal, certificate=certificate)
-            await self._broadcast(PeerKind.CERTIFICATE, certified.to_json())
+            self._broadcast(PeerKind.CERTIFICATE, certified.to_json())
 
     async def _follow(
         self,
@@ -152,6 +155,7 @@ class Agreement:
         leader: int,
     ) -> None:
         proposal = board.proposals[leader]
+        await self._fetch_missing(board, proposal)
         verified.update(self._verify_reveals(board, context, verified))
         if not set(proposal.seats) <= set(verified) or not is_quorum(self._validator_set, proposal.seats):
             log.warning("proposal_refused", epoch=context.epoch, leader=leader, why="reveals missing or too few")
@@ -171,12 +175,13 @@ class Agreement:
         except OracleError as error:
             log.warning("vote_not_delivered", epoch=context.epoch, leader=leader, why=str(error))
 
-    def _adopt(
+    async def _adopt(
         self, context: EpochContext, board: EpochBoard, state: AggregationState, verified: dict[int, RevealMessage]
     ) -> CertifiedOutcome:
         if board.certified is None:
             raise RuntimeError("adopting an epoch without certificate")
         proposal, certificate = board.certified
+        await self._fetch_missing(board, proposal)
         # The certificate settles which commits were in time, whatever we saw.
         verified.update(self._verify_reveals(board, context, verified, with_late=True))
         if not set(proposal.seats) <= set(verified):
@@ -187,6 +192,14 @@ class Agreement:
             raise OracleError(f"epoch {context.epoch} is certified with another outcome than ours: upgrade or stop")
         certified = Certified(proposal=proposal, certificate=certificate)
         return CertifiedOutcome(context=context, outcome=outcome, certified=certified, reveals=reveals)
+
+    async def _fetch_missing(self, board: EpochBoard, proposal: Proposal) -> None:
+        """Ask the peers for the reveals of a proposal that did not reach us; what nobody has stays missing."""
+        for seat, digest in zip(proposal.seats, proposal.reveals, strict=True):
+            if seat not in board.reveals and seat < self._seat_count:
+                body = await self._client.find_document(self._peers.values(), digest)
+                if body is not None:
+                    board.put_reveal(seat, RevealMessage.from_json(canonical.decode(body)))
 
     def _verify_reveals(
         self, board: EpochBoard, context: EpochContext, known: Mapping[int, RevealMessage], with_late: bool = False
@@ -209,11 +222,13 @@ class Agreement:
         if not is_quorum(self._validator_set, list(seats)):
             raise EpochAbandoned(f"{what} of {len(seats)} of {self._seat_count} seats are too little stake")
 
-    async def _broadcast(self, kind: PeerKind, body: dict[str, Json]) -> None:
-        results = await self._client.broadcast(self._peers.values(), kind, body)
-        for address, result in results.items():
+    def _broadcast(self, kind: PeerKind, body: dict[str, Json]) -> None:
+        def report(result: PeerResult) -> None:
             if result.error is not None:
-                log.warning("peer_not_reached", kind=kind.value, peer=address.hex(), why=str(result.error))
+                log.warning("peer_not_reached", kind=kind.value, peer=result.peer.address.hex(), why=str(result.error))
+
+        # Nobody is waited for: a peer that hangs must not hold up the phase.
+        self._client.broadcast_soon(self._peers.values(), kind, body, report)
 
 
 def _compute(context: EpochContext, state: AggregationState, reveals: Mapping[int, RevealMessage]) -> Outcome:

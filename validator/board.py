@@ -1,7 +1,7 @@
 """What the peers have said of one epoch, and waiting for enough of it. No I/O: messages are put, rounds wait."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scoring.errors import InvalidInput
@@ -69,7 +69,7 @@ class EpochBoard:
                 return is_enough(self)
         return True
 
-    def _is_new(self, known: dict[int, object], seat: int, value: object, fault: str) -> bool:
+    def _is_new(self, known: Mapping[int, object], seat: int, value: object, fault: str) -> bool:
         earlier = known.get(seat)
         if earlier is not None and earlier != value:
             self.faults.append((seat, fault))

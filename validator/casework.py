@@ -7,6 +7,7 @@ engine. Evidence is signed only after its bundle is stored.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -44,9 +45,20 @@ from validator.store import DocumentKind, Store
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertifiedEpoch:
+class EpochRecord(Protocol):
     """What casework needs of a certified epoch: checkpoint, offers in force, and the included reveals by seat."""
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+    @property
+    def offers(self) -> tuple[SignedOffer, ...]: ...
+    @property
+    def reveals(self) -> Mapping[int, RevealMessage]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedEpoch:
+    """A certified epoch as the store remembers it (an `EpochRecord`)."""
 
     checkpoint: Checkpoint
     offers: tuple[SignedOffer, ...]
@@ -75,7 +87,7 @@ class Casework:
         """Return the open case of each offer by offer digest."""
         return self._cases
 
-    async def process_epoch(self, certified: CertifiedEpoch) -> None:
+    async def process_epoch(self, certified: EpochRecord) -> None:
         """Re-score every receipted probe of the epoch and fold it into the open cases."""
         audited = [item for item in certified.offers if item.offer.manifest_digest == self._plan.manifest_digest]
         await asyncio.gather(*(self._process_offer(certified, signed) for signed in audited))
@@ -102,7 +114,7 @@ class Casework:
             statistics=statistics,
         )
 
-    async def _process_offer(self, certified: CertifiedEpoch, signed: SignedOffer) -> None:
+    async def _process_offer(self, certified: EpochRecord, signed: SignedOffer) -> None:
         epoch = certified.checkpoint.epoch
         seats = [
             build_seat_epoch(self._plan, signed, certified.reveals.get(seat))

@@ -51,6 +51,7 @@ class NodeConfig:
     port_file: Path | None = None
     allows_private_endpoints: bool = False
     log_level: str = "info"
+    probe_concurrency: int = 32
     phases: PhaseTimeouts = field(default_factory=PhaseTimeouts)
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class NodeConfig:
         _require(isinstance(self.listen_host, str) and bool(self.listen_host), "expected a host", "listen_host")
         _require_integer(self.listen_port, "listen_port", 0, 65535)
         _require(isinstance(self.allows_private_endpoints, bool), "expected true or false", "allows_private_endpoints")
+        _require_integer(self.probe_concurrency, "probe_concurrency", 1, 4096)
         levels = ("debug", "info", "warning", "error")
         _require(self.log_level in levels, f"expected one of {', '.join(levels)}", "log_level")
         _require(isinstance(self.phases, PhaseTimeouts), "expected a table", "phases")

@@ -1,6 +1,7 @@
 """A consumer's side: ask a provider for receipted answers and turn them into a dossier for a challenge."""
 
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,9 +35,7 @@ def fetch_offer(endpoint: str) -> SignedOffer:
     return SignedOffer.from_json(_parse(_exchange("GET", f"{endpoint.rstrip('/')}/quiver/offer", None)))
 
 
-def ask_with_receipt(
-    endpoint: str, offer: SignedOffer, domain: Domain, request: dict[str, Any], now_s: int
-) -> ReceiptedAnswer:
+def ask_with_receipt(endpoint: str, offer: SignedOffer, domain: Domain, request: dict[str, Any]) -> ReceiptedAnswer:
     """Send one request and return the answer with its verified receipt; raises OracleError."""
     response = _parse(_exchange("POST", f"{endpoint.rstrip('/')}/v1/chat/completions", request))
     receipt = SignedReceipt.from_json(response.get("quiver_receipt"))
@@ -48,17 +47,17 @@ def ask_with_receipt(
         nonce=bytes.fromhex(request["quiver_nonce"][2:]),
         request=request,
         response=response,
-        now_s=now_s,
+        now_s=int(time.time()),
     )
     return ReceiptedAnswer(request=request, response=response, receipt=receipt)
 
 
 def ask_many(
-    endpoint: str, offer: SignedOffer, domain: Domain, requests: Sequence[dict[str, Any]], now_s: int
+    endpoint: str, offer: SignedOffer, domain: Domain, requests: Sequence[dict[str, Any]]
 ) -> list[ReceiptedAnswer]:
     """Send requests a few at a time; raises the first error."""
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        return list(pool.map(lambda request: ask_with_receipt(endpoint, offer, domain, request, now_s), requests))
+        return list(pool.map(lambda request: ask_with_receipt(endpoint, offer, domain, request), requests))
 
 
 def build_answers_dossier(answers: Sequence[ReceiptedAnswer]) -> Dossier:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from scoring import bls
+from scoring import bls, canonical
 from scoring.canonical import Json
 from scoring.certificate import verify_certificate
 from scoring.eip712 import Domain, Record, compute_signing_root, parse_hex
@@ -73,7 +73,12 @@ class MessageDesk:
         message = RevealMessage.from_json(body)
         self._require_own(seat, message.reveal.validator)
         self._require_signed(seat, message.reveal, message.signature)
-        self._board.at(message.reveal.epoch).put_reveal(seat, message)
+        board = self._board.at(message.reveal.epoch)
+        # Stored at once: a peer that missed it may ask for it before the epoch is certified.
+        key = build_seat_key(message.reveal.epoch, message.reveal.validator)
+        body_bytes = canonical.encode(message.to_json())
+        self._store.put_document(DocumentKind.REVEAL, key, message.reveal.epoch, body_bytes)
+        board.put_reveal(seat, message)
 
     def _process_vote(self, seat: int, body: Json) -> None:
         fields = parse_object(body, ("checkpoint", "signature"))

@@ -50,6 +50,11 @@ class CertifiedOutcome:
         return self.outcome.checkpoint
 
     @property
+    def offers(self) -> tuple[SignedOffer, ...]:
+        """Return the offers that were in force."""
+        return self.context.offers
+
+    @property
     def certificate(self) -> Certificate:
         """Return its certificate."""
         return self.certified.certificate

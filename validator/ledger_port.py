@@ -40,8 +40,8 @@ class JuryCall:
 class LedgerPort(Protocol):
     """Every method raises Unavailable when the ledger does not answer, VerificationFailed when it refuses."""
 
-    async def get_view(self, epoch: int) -> NetworkView:
-        """Return the facts for computing an epoch, the same for all who ask once epoch - 1 is certified."""
+    async def get_view(self, epoch: int, previous: bytes) -> NetworkView:
+        """Return the facts for computing an epoch, as closed by the checkpoint with signing root `previous`."""
         ...
 
     async def submit_checkpoint(self, checkpoint: Checkpoint, certificate: Certificate) -> None:

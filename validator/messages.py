@@ -7,9 +7,11 @@ the signatures.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scoring import canonical
 from scoring.canonical import Json
 from scoring.eip712 import parse_hex
 from scoring.errors import InvalidInput
+from scoring.hashing import keccak256
 from scoring.records import Certificate, Checkpoint, Reveal, SlashingEvidence
 from validator.transcript import Transcript
 
@@ -24,6 +26,11 @@ class RevealMessage:
     reveal: Reveal
     signature: bytes
     transcripts: tuple[Transcript, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """keccak256 of the canonical bytes: the name under which peers serve it."""
+        return keccak256(canonical.encode(self.to_json()))
 
     def to_json(self) -> dict[str, Json]:
         """Return the body of a `reveal` message."""
@@ -48,23 +55,42 @@ class RevealMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A leader's checkpoint, and the seats whose reveals it was computed from."""
+    """A leader's checkpoint, and the seats whose reveals it was computed from.
+
+    `reveals` are keccak256 of those reveal messages' canonical bytes, in the order of the seats: where to find what
+    did not arrive. The checkpoint's own root is what binds their content.
+    """
 
     checkpoint: Checkpoint
     seats: tuple[int, ...]
+    reveals: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.seats) != len(self.reveals):
+            raise InvalidInput("expected one digest for each seat", "reveals")
 
     def to_json(self) -> dict[str, Json]:
         """Return the body of a `proposal` message."""
-        return {"checkpoint": self.checkpoint.to_json(), "seats": list(self.seats)}
+        return {
+            "checkpoint": self.checkpoint.to_json(),
+            "seats": list(self.seats),
+            "reveals": ["0x" + digest.hex() for digest in self.reveals],
+        }
 
     @classmethod
     def from_json(cls, value: object) -> "Proposal":
         """Parse strictly; raises InvalidInput."""
-        fields = parse_object(value, ("checkpoint", "seats"))
-        seats = parse_list(fields["seats"], "seats", MAX_SEATS)
-        if any(type(seat) is not int or seat < 0 for seat in seats) or list(seats) != sorted(set(seats)):
+        fields = parse_object(value, ("checkpoint", "seats", "reveals"))
+        listed = parse_list(fields["seats"], "seats", MAX_SEATS)
+        seats = [seat for seat in listed if type(seat) is int and seat >= 0]
+        if len(seats) != len(listed) or seats != sorted(set(seats)):
             raise InvalidInput("expected rising seat numbers", "seats")
-        return cls(checkpoint=Checkpoint.from_json(fields["checkpoint"]), seats=tuple(seats))
+        digests = parse_list(fields["reveals"], "reveals", MAX_SEATS)
+        return cls(
+            checkpoint=Checkpoint.from_json(fields["checkpoint"]),
+            seats=tuple(seats),
+            reveals=tuple(parse_hex(digest, "reveals") for digest in digests),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,10 +19,10 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from models.engine_client import EngineClient
 from prometheus_client import CollectorRegistry
 
 from ledger.state.genesis import MAX_GENESIS_BYTES, Genesis, parse_genesis
+from models.engine_client import EngineClient
 from scoring.canonical import Json
 from scoring.errors import InvalidInput, OracleError, Unavailable
 from scoring.feed import ValidatorSetFile
@@ -31,6 +32,7 @@ from validator.agreement import Agreement
 from validator.api import PublicApi
 from validator.board import Board
 from validator.casework import Casework
+from validator.catch_up import catch_up
 from validator.config import NodeConfig, load_config
 from validator.desk import MessageDesk
 from validator.embedded_ledger import EmbeddedLedger
@@ -58,20 +60,21 @@ log = structlog.get_logger()
 class Node:
     """A running validator: a seat, its scheduler, and what it tells of itself."""
 
-    def __init__(self, seat: Seat, metrics: Metrics) -> None:
+    def __init__(self, seat: Seat, metrics: Metrics, others: Sequence[Peer], client: PeerClient) -> None:
         self._seat = seat
+        self._others = others
+        self._client = client
         self._metrics = metrics
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
         self._next_epoch = 0
-        self._last_certified = -1
         self._last_error = ""
 
     async def start(self) -> None:
         """Pick up where the store stands and schedule the next epoch."""
-        self._next_epoch = await self._seat.recover()
-        self._last_certified = self._next_epoch - 1
+        await self._seat.recover()
+        self._next_epoch = self._seat.last_epoch + 1
         self._scheduler.start()
         self._schedule(self._next_epoch)
 
@@ -91,7 +94,7 @@ class Node:
             "protocol_version": facts.plan.protocol_version,
             "is_development_plan": facts.plan.development,
             "seats": len(facts.validator_set.validators),
-            "last_certified_epoch": self._last_certified,
+            "last_certified_epoch": self._seat.last_epoch,
             "next_epoch": self._next_epoch,
             "last_error": self._last_error,
         }
@@ -111,6 +114,10 @@ class Node:
     async def _run_epoch(self, epoch: int) -> None:
         started_s = time.monotonic()
         try:
+            await catch_up(self._seat, self._others, self._client)
+            if self._seat.last_epoch >= epoch:
+                epoch = self._seat.last_epoch
+                return
             certified = await run_epoch(self._seat, epoch)
         except OracleError as error:
             # This epoch is lost for this seat; the calendar goes on.
@@ -118,7 +125,6 @@ class Node:
             self._metrics.epochs_abandoned.inc()
             log.warning("epoch_abandoned", epoch=epoch, why=str(error))
         else:
-            self._last_certified = epoch
             self._metrics.observe(certified, time.monotonic() - started_s)
             log.info("epoch_certified", epoch=epoch, seats=len(certified.reveals))
         finally:
@@ -148,7 +154,8 @@ async def open_node(stack: AsyncExitStack, config: NodeConfig, genesis: Genesis,
     board = Board()
     seat = _build_seat(config, genesis, keys, connections, board)
     metrics = Metrics(CollectorRegistry())
-    node = Node(seat, metrics)
+    peers = build_peers(genesis)
+    node = Node(seat, metrics, [peer for peer in peers if peer.address != keys.address], connections.peers)
     app = build_app(max(MAX_BODY_BYTES.values()) + MAX_ENVELOPE_BYTES)
     add_peer_routes(app, _build_inbox(genesis, seat))
     trusted = ValidatorSetFile(domain=genesis.domain, validator_set=genesis.validator_set)
@@ -177,7 +184,7 @@ async def _open_connections(
     stack.callback(store.close)
     guard = SignGuard.open(config.guard_path, config.keys_dir)
     signer = Signer(keys, guard, genesis.domain, genesis.network)
-    ledger = await stack.enter_async_context(EmbeddedLedger(config.ledger_url, genesis, signer, store))
+    ledger = await stack.enter_async_context(EmbeddedLedger(config.ledger_url, genesis.domain, keys.account_sk, store))
     engine = await EngineClient.connect(config.engine_socket)
     stack.push_async_callback(engine.close)
     hello = await engine.hello()
@@ -210,7 +217,7 @@ def _build_seat(
     number = validator_set.index_of(keys.address)
     if number is None:
         raise InvalidInput(f"0x{keys.address.hex()} has no seat in this network's validator set", "keys_dir")
-    peers = [Peer(address=address, endpoint=endpoint) for address, endpoint in genesis.endpoints.items()]
+    peers = build_peers(genesis)
     scorer = Scorer(connections.engine, plan)
     casework = Casework(plan, domain, validator_set, number, scorer, connections.store)
     return Seat(
@@ -291,6 +298,11 @@ def _build_facts(genesis: Genesis) -> NetworkFacts:
         epoch_s=genesis.epoch_s,
         beacon_seed=genesis.beacon,
     )
+
+
+def build_peers(genesis: Genesis) -> list[Peer]:
+    """Return every seat with its URL, in seat order."""
+    return [Peer(address=address, endpoint=endpoint) for address, endpoint in genesis.endpoints.items()]
 
 
 def load_genesis(path: Path) -> Genesis:

@@ -32,7 +32,10 @@ class Observation:
 
 
 class Observer:
-    """Observes the probes of one epoch after another. `similarity_every` n measures similarity on one probe in n."""
+    """Observes the probes of one epoch after another.
+
+    `similarity_every` n measures similarity on one probe in n; `concurrency` bounds the requests under way at once.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Observer:
         vocabulary_size: int,
         now_s: Callable[[], int],
         similarity_every: int = 4,
+        concurrency: int = 32,
     ) -> None:
         self._client = client
         self._scorer = scorer
@@ -49,6 +53,7 @@ class Observer:
         self._vocabulary_size = vocabulary_size
         self._now_s = now_s
         self._similarity_every = similarity_every
+        self._slots = asyncio.Semaphore(concurrency)
 
     async def observe(self, epoch: int, drawn: Sequence[DrawnProbe]) -> tuple[Observation, ...]:
         """Return one observation for each probe, in the order given."""
@@ -60,7 +65,9 @@ class Observer:
         offer = drawn.offer.offer
         limits = FetchLimits.for_offer(offer, drawn.probe.max_tokens, self._vocabulary_size)
         request = build_probe_request(drawn)
-        fetched = await self._client.ask(offer.endpoint, request, limits, provider=offer.provider, epoch=epoch)
+        # In the order of the draw: our own line, and on a devnet our own cores, are not what is measured.
+        async with self._slots:
+            fetched = await self._client.ask(offer.endpoint, request, limits, provider=offer.provider, epoch=epoch)
         if isinstance(fetched, FetchFailure):
             unscored = Unscored(reason=fetched.reason.value, is_provider_fault=fetched.is_provider_fault)
             return Observation(outcome=_build_unscored(drawn, unscored, 0, fetched.latency_ms), transcript=None)

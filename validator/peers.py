@@ -166,6 +166,10 @@ class PeerClient:
             raise VerificationFailed(f"{peer.endpoint} sent other bytes than asked for")
         return body
 
+    async def get(self, peer: Peer, path: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """Return the body of a public page of a peer; raises Unavailable or PeerRefused (404: it has none)."""
+        return await self._retry(peer, lambda: self._request("GET", peer.endpoint.rstrip("/") + path, max_bytes))
+
     async def find_document(
         self, peers: Iterable[Peer], digest: bytes, max_bytes: int = MAX_DOCUMENT_BYTES
     ) -> bytes | None:

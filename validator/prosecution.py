@@ -18,7 +18,7 @@ from validator.casework import Casework
 from validator.ledger_port import LedgerPort
 from validator.messages import EvidenceVote
 from validator.peer_envelope import PeerKind
-from validator.peers import Peer, PeerClient
+from validator.peers import Peer, PeerClient, PeerResult
 from validator.signer import Signer
 from validator.store import DocumentKind, Store
 
@@ -87,7 +87,7 @@ class Prosecution:
         self._own[root] = evidence
         self._votes.setdefault(root, {})[self._seat] = signature
         body: Json = EvidenceVote(evidence=evidence, signature=signature).to_json()
-        await self._client.broadcast(self._peers, PeerKind.EVIDENCE_VOTE, body)
+        self._client.broadcast_soon(self._peers, PeerKind.EVIDENCE_VOTE, body, _report)
         await self._conclude(root)
 
     async def _conclude(self, root: bytes) -> None:
@@ -121,3 +121,8 @@ class Prosecution:
 
     def _offence(self, evidence: SlashingEvidence) -> tuple[bytes, str, int]:
         return (evidence.offer_digest, evidence.rule, evidence.case_index)
+
+
+def _report(result: PeerResult) -> None:
+    if result.error is not None:
+        log.warning("peer_not_reached", kind="evidence-vote", peer=result.peer.address.hex(), why=str(result.error))

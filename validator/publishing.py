@@ -16,6 +16,7 @@ from validator.store import DocumentKind, Store, build_seat_key
 
 Row = tuple[DocumentKind, str, int, bytes]
 INDEX_FILE = "index"
+LOOK_BACK_EPOCHS = 1000
 
 
 def publish_epoch(store: Store, certified: CertifiedOutcome, domain: Domain) -> None:
@@ -46,12 +47,14 @@ def load_certified(store: Store, epoch: int) -> Certified | None:
     return None if body is None else Certified.from_json(canonical.decode(body))
 
 
-def load_checkpoints(store: Store) -> dict[int, Checkpoint]:
-    """Return every certified checkpoint in the store by epoch."""
+def load_checkpoints(store: Store, count: int) -> dict[int, Checkpoint]:
+    """Return the last `count` certified checkpoints in the store by epoch."""
     latest = store.find_latest(DocumentKind.CHECKPOINT)
     if latest is None:
         return {}
-    documents = store.list_documents_between(DocumentKind.CHECKPOINT, 0, latest.epoch)
+    # Epochs without certificate leave gaps, so the last few are looked for in a window much larger than them.
+    first = max(0, latest.epoch - LOOK_BACK_EPOCHS)
+    documents = store.list_documents_between(DocumentKind.CHECKPOINT, first, latest.epoch)[-count:]
     found = (Certified.from_json(canonical.decode(document.body)).proposal.checkpoint for document in documents)
     return {checkpoint.epoch: checkpoint for checkpoint in found}
 

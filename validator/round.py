@@ -5,15 +5,11 @@ assign -> probe -> re-run and score -> commit -> reveal -> checkpoint -> certifi
 
 import structlog
 
-from challenges.probing import DrawnProbe
 from scoring.records import Reveal
 from scoring.schedule import compute_vrf_alpha
 from scoring.vrf import compute_vrf_output
-from validator.casework import CertifiedEpoch
 from validator.epoch import CertifiedOutcome
-from validator.messages import RevealMessage
 from validator.observer import Observation
-from validator.publishing import publish_epoch
 from validator.seat import Seat
 
 log = structlog.get_logger()
@@ -31,7 +27,7 @@ async def run_epoch(seat: Seat, epoch: int) -> CertifiedOutcome:
     message = seat.load_own_reveal(epoch)
     if message is None:
         observations = await seat.observer.observe(epoch, drawn)
-        message = seat.keep_own_reveal(build_reveal_message(seat, epoch, vrf_proof, drawn, observations))
+        message = seat.keep_own_reveal(build_reveal(seat, epoch, vrf_proof, observations), observations)
 
     # 5. Commit, then reveal once commits of more than 2/3 of stake are in.
     await seat.agreement.commit(context, message.reveal)
@@ -41,28 +37,22 @@ async def run_epoch(seat: Seat, epoch: int) -> CertifiedOutcome:
     certified = await seat.agreement.certify(context, seat.state, reveals)
 
     # 7. Publish, then hand the certificate to the ledger.
-    publish_epoch(seat.store, certified, seat.domain)
-    seat.state = certified.outcome.state
+    seat.adopt(certified)
     await seat.ledger.submit_checkpoint(certified.checkpoint, certified.certificate)
 
     # 8. Our own e-processes over everybody's receipted probes; evidence at the threshold; committee duty.
-    closed = CertifiedEpoch(checkpoint=certified.checkpoint, offers=context.offers, reveals=certified.reveals)
-    await seat.casework.process_epoch(closed)
+    await seat.casework.process_epoch(certified)
     await seat.prosecution.prosecute(certified.checkpoint)
     await seat.jury.serve()
     return certified
 
 
-def build_reveal_message(
-    seat: Seat, epoch: int, vrf_proof: bytes, drawn: tuple[DrawnProbe, ...], observations: tuple[Observation, ...]
-) -> RevealMessage:
-    """Return our signed reveal with its transcripts; observations are in the order of the draw."""
-    reveal = Reveal(
+def build_reveal(seat: Seat, epoch: int, vrf_proof: bytes, observations: tuple[Observation, ...]) -> Reveal:
+    """Return our reveal; observations are in the order of the draw."""
+    return Reveal(
         validator=seat.signer.address,
         epoch=epoch,
         salt=seat.draw_salt(),
         vrf_proof=vrf_proof,
         outcomes=tuple(observation.outcome for observation in observations),
     )
-    transcripts = tuple(item.transcript for item in observations if item.transcript is not None)
-    return RevealMessage(reveal=reveal, signature=seat.signer.sign_reveal(reveal), transcripts=transcripts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from models.engine_client import EngineClient
 from models.requests import ChatMessage, GenerationRequest, ReferenceRequest
-from scoring.errors import InvalidInput, Unavailable
+from scoring.errors import InvalidInput, MissingExtra, Unavailable
 from scoring.evidence.plan import Plan
 from scoring.evidence.statistics import compute_statistics
 from scoring.hashing import tagged_digest
@@ -73,7 +73,7 @@ class Scorer:
                 [self._build_reference(answer, prompt_ids, number) for number in range(SIMILARITY_REFERENCES)]
             )
             vectors = await self._engine.embed([answer.content, *(reference.text for reference in references)])
-        except (InvalidInput, Unavailable):
+        except (InvalidInput, MissingExtra, Unavailable):
             return None
         return compute_similarity_ppm(vectors[0], vectors[1:])
 

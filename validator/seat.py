@@ -1,28 +1,32 @@
 """One seat of the network: the parts that an epoch needs, and what the seat remembers between epochs."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from scoring import canonical
-from scoring.eip712 import Domain
-from scoring.errors import Unavailable, VerificationFailed
+from scoring.eip712 import Domain, compute_signing_root
+from scoring.errors import VerificationFailed
 from scoring.evidence.plan import Plan
 from scoring.outcome import EMPTY_STATE, AggregationState, EpochInputs
 from scoring.parameters import TrustParameters
-from scoring.records import ValidatorSet
+from scoring.records import Checkpoint, Reveal, ValidatorSet
 from scoring.schedule import compute_epoch_start_s
 from validator.agreement import Agreement
 from validator.board import Board
-from validator.casework import Casework, CertifiedEpoch, find_open_case_epochs
-from validator.epoch import EpochContext, compute_epoch_beacon
+from validator.casework import Casework, ClosedEpoch, find_open_case_epochs
+from validator.epoch import CertifiedOutcome, EpochContext, compute_epoch_beacon
 from validator.jury import Jury
 from validator.ledger_port import LedgerPort, NetworkView
-from validator.messages import RevealMessage
-from validator.observer import Observer
+from validator.messages import Certified, RevealMessage
+from validator.observer import Observation, Observer
 from validator.prosecution import Prosecution
-from validator.publishing import load_certified, load_checkpoints, load_reveals, load_state
+from validator.publishing import load_certified, load_checkpoints, load_reveals, load_state, publish_epoch
 from validator.signer import Signer
 from validator.store import DocumentKind, Store
+
+KEPT_CHECKPOINTS = 8
+"""How many certified checkpoints stay in memory: beacons look back two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,10 @@ class NetworkFacts:
 
 @dataclass(slots=True, kw_only=True)
 class Seat:
-    """The working parts of one validator. `state` is the aggregation state after the last certified epoch."""
+    """The working parts of one validator.
+
+    `state` is the aggregation state after the last certified epoch, `checkpoints` the last few certified ones.
+    """
 
     facts: NetworkFacts
     signer: Signer
@@ -54,6 +61,7 @@ class Seat:
     prosecution: Prosecution
     jury: Jury
     state: AggregationState = EMPTY_STATE
+    checkpoints: dict[int, Checkpoint] = field(default_factory=dict)
 
     @property
     def domain(self) -> Domain:
@@ -61,61 +69,71 @@ class Seat:
         return self.facts.domain
 
     async def open_epoch(self, epoch: int) -> EpochContext:
-        """Fix the shared facts of an epoch; raises Unavailable when the ledger does not answer."""
+        """Fix the shared facts of an epoch; raises Unavailable when the ledger does not answer or stands elsewhere."""
         self.board.move_to(epoch)
-        view = await self.ledger.get_view(epoch)
-        return self._build_context(epoch, view)
+        return self.build_context(epoch, await self.ledger.get_view(epoch, self.previous))
 
     def load_own_reveal(self, epoch: int) -> RevealMessage | None:
-        """Return the reveal that we have made for an epoch before a restart, or None."""
+        """Return the reveal that we have made for an epoch before a restart, signed, or None."""
         body = self.store.get_document(DocumentKind.OWN_REVEAL, str(epoch))
-        return None if body is None else RevealMessage.from_json(canonical.decode(body))
+        return None if body is None else self._sign(RevealMessage.from_json(canonical.decode(body)))
 
-    def keep_own_reveal(self, message: RevealMessage) -> RevealMessage:
-        """Store our reveal before its commit is signed or anything is sent."""
-        epoch = message.reveal.epoch
+    def keep_own_reveal(self, reveal: Reveal, observations: Sequence[Observation]) -> RevealMessage:
+        """Store our reveal, salt and transcripts, and only then sign it: a crash in between loses nothing."""
+        transcripts = tuple(item.transcript for item in observations if item.transcript is not None)
+        message = RevealMessage(reveal=reveal, signature=b"", transcripts=transcripts)
         body = canonical.encode(message.to_json())
-        self.store.put_document(DocumentKind.OWN_REVEAL, str(epoch), epoch, body)
-        return message
+        self.store.put_document(DocumentKind.OWN_REVEAL, str(reveal.epoch), reveal.epoch, body)
+        return self._sign(message)
+
+    def _sign(self, message: RevealMessage) -> RevealMessage:
+        return replace(message, signature=self.signer.sign_reveal(message.reveal))
 
     def draw_salt(self) -> bytes:
         """Return 32 fresh secret bytes: the outcomes alone could be guessed from the commit."""
         return secrets.token_bytes(32)
 
-    async def recover(self) -> int:
-        """Load what was certified before a restart, replay the open case, and return the next epoch to run."""
-        self.state = load_state(self.store) or EMPTY_STATE
-        checkpoints = load_checkpoints(self.store)
-        if not checkpoints:
-            return 0
-        last = max(checkpoints)
-        addresses = [entry.address for entry in self.facts.validator_set.validators]
-        for epoch in find_open_case_epochs(self.facts.plan, last):
-            certified = load_certified(self.store, epoch)
-            if certified is None:
-                continue
-            reveals = load_reveals(self.store, certified, addresses)
-            view = await self.ledger.get_view(epoch)
-            checkpoint = certified.proposal.checkpoint
-            await self.casework.process_epoch(
-                CertifiedEpoch(checkpoint=checkpoint, offers=view.offers, reveals=reveals)
-            )
-        return last + 1
+    def adopt(self, certified: CertifiedOutcome) -> None:
+        """Store and publish a certified epoch and build on it from now on."""
+        publish_epoch(self.store, certified, self.domain)
+        self.state = certified.outcome.state
+        self.checkpoints[certified.checkpoint.epoch] = certified.checkpoint
+        for epoch in sorted(self.checkpoints)[:-KEPT_CHECKPOINTS]:
+            del self.checkpoints[epoch]
 
-    def _build_context(self, epoch: int, view: NetworkView) -> EpochContext:
+    @property
+    def last_epoch(self) -> int:
+        """The last certified epoch that we know, -1 for none."""
+        return max(self.checkpoints, default=-1)
+
+    @property
+    def previous(self) -> bytes:
+        """The signing root of the last certified checkpoint, the network's id before the first."""
+        if not self.checkpoints:
+            return self.facts.network
+        return compute_signing_root(self.checkpoints[self.last_epoch], self.domain)
+
+    async def recover(self) -> None:
+        """Load what was certified before a restart and replay the open case."""
+        self.state = load_state(self.store) or EMPTY_STATE
+        self.checkpoints = load_checkpoints(self.store, KEPT_CHECKPOINTS)
+        if not self.checkpoints:
+            return
+        for epoch in find_open_case_epochs(self.facts.plan, self.last_epoch):
+            certified = load_certified(self.store, epoch)
+            if certified is not None:
+                await self._replay(certified)
+
+    def build_context(self, epoch: int, view: NetworkView) -> EpochContext:
+        """Return the shared facts of the epoch after the last certified one that we know."""
         facts = self.facts
-        checkpoints = load_checkpoints(self.store)
-        if any(number >= epoch for number in checkpoints):
-            raise VerificationFailed(f"epoch {epoch} or a later one is certified already")
-        certified = load_certified(self.store, max(checkpoints)) if checkpoints else None
-        previous = facts.network if certified is None else certified.certificate.signing_root
-        if checkpoints and self.state.epoch != max(checkpoints):
-            raise Unavailable("the aggregation state is behind the last checkpoint")
+        if epoch <= self.last_epoch:
+            raise VerificationFailed(f"epoch {self.last_epoch} is certified already")
         inputs = EpochInputs(
             epoch=epoch,
-            previous=previous,
+            previous=self.previous,
             time_s=compute_epoch_start_s(facts.start_s, facts.epoch_s, epoch),
-            beacon=compute_epoch_beacon(facts.network, epoch, checkpoints, facts.beacon_seed),
+            beacon=compute_epoch_beacon(facts.network, epoch, self.checkpoints, facts.beacon_seed),
             validator_set=facts.validator_set,
             plan=facts.plan,
             trust_parameters=facts.trust_parameters,
@@ -124,3 +142,10 @@ class Seat:
             challenged=view.challenged,
         )
         return EpochContext(inputs=inputs, offers=view.offers, network=facts.network)
+
+    async def _replay(self, certified: Certified) -> None:
+        checkpoint = certified.proposal.checkpoint
+        addresses = [entry.address for entry in self.facts.validator_set.validators]
+        reveals = load_reveals(self.store, certified, addresses)
+        view = await self.ledger.get_view(checkpoint.epoch, checkpoint.previous)
+        await self.casework.process_epoch(ClosedEpoch(checkpoint=checkpoint, offers=view.offers, reveals=reveals))

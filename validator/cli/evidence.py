@@ -43,10 +43,14 @@ def verify(file: Path, set_path: Path | None, rerun: bool, model: str, dtype: st
 
 
 def _rerun(file: EvidenceFile, model: str, dtype: str) -> CaseState:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from validator.rerun import rerun_evidence
 
-    with click.progressbar(length=100, label="running the model again", file=click.get_text_stream("stderr")) as bar:
-        return rerun_evidence(file, model, dtype, lambda done, total: bar.update(100 * done // total - bar.pos))
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("running the model again", total=None)
+        return rerun_evidence(file, model, dtype, lambda done, total: progress.update(bar, completed=done, total=total))
 
 
 def _print(file: EvidenceFile, case: CaseState, again: CaseState | None, as_json: bool) -> None:

@@ -25,16 +25,25 @@ def show(name: str) -> None:
 @model.command("calibrate")
 @click.option("--model", "name", default="bundled", show_default=True, help="`bundled`, a folder, or a hub id.")
 @click.option("--cells", default="bf16,fp32", show_default=True, help="Provider dtypes, comma-separated.")
-@click.option("--requests", type=click.IntRange(min=1), default=2000, show_default=True, help="Honest requests a cell.")
+@click.option(
+    "--requests", default=1000, show_default=True, type=click.IntRange(min=16), help="Honest requests a cell."
+)
+@click.option("--hold-out", default=300, show_default=True, type=click.IntRange(min=8), help="Fresh ones a cell.")
 @click.option("--out", "out_path", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def calibrate(name: str, cells: str, requests: int, out_path: Path) -> None:
+def calibrate(name: str, cells: str, requests: int, hold_out: int, out_path: Path) -> None:
     """Measure how far honest runs differ and write a tolerance profile; resumes where it was stopped."""
-    from models.calibrate import run
+    from rich.progress import Progress
 
-    with click.progressbar(length=1000, label="calibrating", file=click.get_text_stream("stderr")) as bar:
+    from models.calibrate import CalibrationTask, run
 
-        def report(done: int, total: int) -> None:
-            bar.update(1000 * done // max(1, total) - bar.pos)
+    task = CalibrationTask(model=name, provider_dtypes=tuple(cells.split(",")), requests=requests, hold_out=hold_out)
+    with Progress() as progress:
+        bars = {}
 
-        run(name, tuple(cells.split(",")), requests, out_path, report)
-    click.echo(f"wrote {out_path}")
+        def report(done: int, total: int, what: str) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done)
+
+        profile = run(task, out_path, report)
+    click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")

@@ -4,14 +4,13 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 
 from challenges.penalty import WEI_PER_QUIV
 from ledger.state.genesis import Genesis, GenesisValidator, build_genesis
 from ledger.state.parameters import Parameters
+from models.profiles import load_profile
 from scoring import bls, ecdsa
 from scoring.evidence.plan import Plan, build_plan
-from scoring.evidence.profile import ToleranceProfile
 from scoring.hashing import tagged_digest
 from scoring.parameters import build_trust_parameters
 from scoring.records import ValidatorEntry
@@ -22,7 +21,6 @@ EPOCHS_PER_DAY = 86_400 // EPOCH_S
 VALIDATOR_STAKE_QUIV = 100_000
 BOND_QUIV = 100
 CONSUMER_QUIV = 1_000
-PROFILE = "smollm2-135m-instruct.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +100,7 @@ def build_devnet_genesis(
 
 def build_devnet_plan(case_epochs: int) -> Plan:
     """Return the plan of the bundled model's profile with one case over the whole demo."""
-    data = (resources.files("models.profiles") / PROFILE).read_bytes()
-    return build_plan(ToleranceProfile.decode(data), case_length_epochs=case_epochs, probes_per_epoch=2)
+    return build_plan(load_profile(), case_length_epochs=case_epochs, probes_per_epoch=2)
 
 
 def _build_validator(keys: ValidatorKeys, endpoint: str) -> GenesisValidator:

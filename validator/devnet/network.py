@@ -127,6 +127,8 @@ class Network:
             "listen_port": int(self.validator_urls[number].rpartition(":")[2]),
             "port_file": str(home / "port"),
             "allows_private_endpoints": True,
+            # Two providers at a time, the same for every seat: their batches fill and no answer waits for six others.
+            "probe_concurrency": 4,
             # Generous: a shared machine may stall one seat for a minute, and a phase ends early when all are done.
             "phases": {"probe_ms": 120_000, "commit_ms": 90_000, "reveal_ms": 60_000, "proposal_ms": 30_000},
         }
