@@ -85,6 +85,8 @@ class Genesis:
                 raise InvalidInput("expected a 20-byte address and a possible amount", f"balances[{index}]")
         if not self.validators:
             raise InvalidInput("a network needs a validator", "validators")
+        if self.parameters.unbonding_epochs < self.plan.case_length_epochs + self.parameters.timelock_epochs:
+            raise InvalidInput("stake must not leave before its case and the timelock are over", "unbonding_epochs")
         _check_validators(self)
         object.__setattr__(self, "network", keccak256(self.encode()))
 

@@ -49,8 +49,8 @@ class PaymentShares(Record):
 class Parameters(Record):
     """What governance may change. Periods are epochs of certified checkpoints.
 
-    `timelock_epochs` lies between accepted evidence and its slash (0: at once); `unbonding_epochs` must outlast it;
-    evidence about a checkpoint more than `unbonding_epochs` old is refused, since the stake may be gone.
+    `timelock_epochs` lies between accepted evidence and its slash (0: at once); `unbonding_epochs` outlasts it and a
+    case; evidence about a checkpoint more than `unbonding_epochs` old is refused, since the stake may be gone.
     """
 
     minimum_provider_stake_wei: Wei = TIERS[0].minimum_stake_wei

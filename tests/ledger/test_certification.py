@@ -208,7 +208,7 @@ def test_old_evidence_is_refused_because_the_stake_may_be_gone(world: Any) -> No
 
 
 def test_the_timelock_delays_the_slash_and_holds_the_stake(make_world: Callable[..., Any], world: Any) -> None:
-    slow = make_world(parameters=replace(world.genesis.parameters, timelock_epochs=3, unbonding_epochs=4))
+    slow = make_world(parameters=replace(world.genesis.parameters, timelock_epochs=3, unbonding_epochs=7))
     slow.register_provider()
     slow.certify()
     slow.send("provider", StartUnbonding, amount_wei=1)
@@ -222,4 +222,5 @@ def test_the_timelock_delays_the_slash_and_holds_the_stake(make_world: Callable[
     slow.send("provider", AddStake, amount_wei=10_000 * QUIV)
     slow.certify()
     assert slow.state.burned_wei == 1_000 * QUIV
+    slow.certify()
     slow.send("provider", WithdrawUnbonded)

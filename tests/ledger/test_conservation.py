@@ -81,7 +81,7 @@ ACTIONS = [
 @given(data=st.data())
 def test_no_wei_is_made_or_lost_by_any_sequence_of_transactions(make_world: Callable[..., Any], data: Any) -> None:
     timelock = data.draw(st.sampled_from([0, 2]))
-    parameters = replace(make_world().genesis.parameters, timelock_epochs=timelock, unbonding_epochs=3)
+    parameters = replace(make_world().genesis.parameters, timelock_epochs=timelock, unbonding_epochs=6)
     world = make_world(parameters=parameters)
     if data.draw(st.integers(min_value=0, max_value=3)):
         _register(world, data.draw)

@@ -89,6 +89,7 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "plan with an unknown key": (_change("plan", "x", value=1), "x"),
     "parameters with an unknown key": (_change("parameters", "x", value=1), "x"),
     "timelock as long as unbonding": (_change("parameters", "timelock_epochs", value=8), "unbonding_epochs"),
+    "unbonding shorter than a case": (_change("plan", "case_length_epochs", value=9), "unbonding_epochs"),
     "tiers that fall": (_change("parameters", "tiers", 0, "minimum_stake_wei", value=str(10**30)), "tiers"),
     "shares that do not add up": (_change("parameters", "shares", "provider_bps", value=1), "provider_bps"),
     "committee of nobody": (_change("parameters", "challenge", "committee_size", value=0), "committee_size"),
