@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test check bench calibrate vectors format install clean
+.PHONY: demo demo-text test check bench calibrate vectors format install clean
 
 demo: install  ## the oracle end to end on a real model: ledger, four validators, six providers
 	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
@@ -24,10 +24,13 @@ bench: install  ## the short benchmarks
 	$(BIN)/python -m benchmarks.bls --quick
 
 calibrate: install  ## make the bundled model's tolerance profile again
-	$(BIN)/quiver model calibrate --model bundled
+	$(BIN)/quiver model calibrate --model bundled --requests 1000 --hold-out 300 --out models/profiles/bundled.json
 
 vectors: install  ## write the golden vectors again
 	$(BIN)/python tests/vectors/regenerate.py
+
+demo-text: install  ## run the demo and keep what it prints for the documents
+	$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json | tee docs/demo.txt
 
 format: install
 	$(BIN)/ruff check --fix .
