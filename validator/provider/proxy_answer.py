@@ -7,7 +7,7 @@ what that means. Text is hashed as it passes and not kept.
 import json
 from typing import Any
 
-from challenges.receipt import parse_answer
+from challenges.receipt import compute_token_ids_digest, parse_answer
 from scoring.errors import InvalidInput, OracleError
 from validator.provider.response_digest import ResponseDigest
 from validator.provider.sse import read_data
@@ -83,7 +83,7 @@ class ObservedAnswer:
         }
         response = {"model": self._model, "choices": [choice], "usage": self._usage}
         try:
-            parse_answer(response)
+            compute_token_ids_digest(parse_answer(response).token_ids)
             return response, self._digest.finish(self._model, self._token_ids, self._finish_reason, self._usage)
         except InvalidInput as error:
             raise NotReceiptable(str(error)) from None
