@@ -1,11 +1,13 @@
-"""Models for the tests: the bundled one, loaded once for all, and a tiny random one whose arithmetic is exact enough."""
+"""Models for the tests: the bundled one, loaded once for all, and a tiny random one in fp32."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+)
 
 
 @pytest.fixture(scope="session")

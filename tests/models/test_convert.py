@@ -55,9 +55,7 @@ def test_progress_goes_from_0_to_100(conversions, tmp_path):
 
 
 def test_several_at_once_convert_once(conversions, tmp_path):
-    threads = [
-        threading.Thread(target=convert_gguf, args=(tmp_path / "m.gguf", "m", DIGEST, silent)) for _ in range(6)
-    ]
+    threads = [threading.Thread(target=convert_gguf, args=(tmp_path / "m.gguf", "m", DIGEST, silent)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
