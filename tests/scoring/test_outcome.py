@@ -1,4 +1,4 @@
-"""The outcome of an epoch is one function of the reveals: whoever computes it, in whatever order, gets the same bytes."""
+"""The outcome of an epoch is one function of the reveals: whoever computes it, in any order, gets the same bytes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,7 +75,7 @@ VALIDATOR_SET = ValidatorSet(
     ),
 )
 
-GOLDEN = ["a", "b", "c"]
+GOLDEN = ["40e17fdf2095daf2", "cb3f993aea279a56", "2e0e42f9e2495ee3"]
 
 
 def build_offer(name: bytes, manifest_digest: bytes = PLAN.manifest_digest) -> Offer:
