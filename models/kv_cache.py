@@ -53,8 +53,9 @@ def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int]) -> 
     `fresh` is padded on the right: row r holds its tokens in its first `fresh_lengths[r]` columns.
     """
     result = build_cache()
-    for index, layer in enumerate(fresh.layers):
-        old = running.layers[index] if running is not None else None
+    layers: list[Any] = list(fresh.layers)
+    held: list[Any] = list(running.layers) if running is not None else [None] * len(layers)
+    for old, layer in zip(held, layers, strict=True):
         joined = PagedLayer()
         joined.hold(
             _join(old.keys if old is not None else None, layer.keys, fresh_lengths),
@@ -66,7 +67,8 @@ def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int]) -> 
 
 def keep_rows(cache: Cache, rows: list[int], width: int) -> None:
     """Drop all other rows, and the columns left of the last `width`, in place."""
-    for layer in cache.layers:
+    layers: list[Any] = list(cache.layers)
+    for layer in layers:
         layer.hold(layer.keys[rows][:, :, -width:], layer.values[rows][:, :, -width:])
 
 

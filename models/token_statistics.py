@@ -105,8 +105,7 @@ class _RowView:
 
     def compute_mass_before(self, temperature: float) -> float:
         """Return the sum of exp(shifted / T) over the tokens ordered before the claimed one."""
-        place = self.rank + self.ties_before
-        if place <= len(self.near):
+        if self.rank <= len(self.near):
             above = float(np.exp(self.near[: self.rank] / temperature).sum())
         else:
             above = float(np.exp(self.shifted[self.shifted > np.float32(self.depth)] / np.float32(temperature)).sum())
