@@ -47,3 +47,21 @@ def calibrate(name: str, cells: str, requests: int, hold_out: int, out_path: Pat
 
         profile = run(task, out_path, report)
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
+
+
+@model.command("judge")
+@click.option("--model", "name", default="bundled", show_default=True, help="`bundled`, a folder, or a hub id.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def judge(name: str, as_json: bool) -> None:
+    """Measure a local judge on items with known answers, and say what weight it has earned."""
+    from dataclasses import asdict
+
+    from models.judge import TransformersJudge
+    from models.judge_reliability import load_known_items, measure_reliability
+    from models.load import load_model
+
+    reliability = measure_reliability(TransformersJudge(loaded=load_model(name)), load_known_items())
+    if as_json:
+        print_json({**asdict(reliability), "description": reliability.describe()})
+    else:
+        click.echo(reliability.describe())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ledger.state.genesis import Genesis
+from validator.devnet.judging import start_judging
 from validator.devnet.layout import Cast, ProviderSpec, build_devnet_genesis
 from validator.keys import create_keys
 from validator.processes import Child, list_descendants, measure_pss_bytes, spawn, stop, wait_for_port
@@ -76,6 +77,10 @@ class Network:
         for port_file, child in started:
             wait_for_port(port_file, child, START_TIMEOUT_S)
 
+    def start_judge(self) -> Child:
+        """Start measuring the local judge: a process that ends by itself."""
+        return start_judging(self.directory, _build_environment())
+
     def measure_memory_bytes(self) -> int:
         """Return the proportional set size of all processes of the devnet, this one included."""
         pids = {os.getpid(), *list_descendants(os.getpid())}
@@ -137,17 +142,21 @@ class Network:
         return home / "port", child
 
     def _spawn(self, name: str, module: str, arguments: Sequence[str]) -> Child:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
         log_path = self.directory / "logs" / f"{name}.log"
-        child = spawn(name, module, arguments, log_path=log_path, environment=environment)
+        child = spawn(name, module, arguments, log_path=log_path, environment=_build_environment())
         self.children.append(child)
         return child
+
+
+def _build_environment() -> dict[str, str]:
+    # One torch thread each: busy processes with two threads each starve one another.
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _choose_ports(count: int) -> list[int]:
