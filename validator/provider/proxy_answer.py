@@ -63,7 +63,7 @@ class ObservedAnswer:
             raise NotReceiptable("a chunk without one choice at most")
         if choices:
             self._read_choice(choices[0])
-        return not choices and self._usage is not None and "quiver_receipt" not in chunk
+        return not choices and isinstance(chunk.get("usage"), dict) and "quiver_receipt" not in chunk
 
     @property
     def head(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Upstream:
             raise ApiError(502, text, code="upstream_failed") from error
 
     def _build_url(self, request: web.Request) -> URL:
-        path = request.rel_url.raw_path
+        path = request.rel_url.path  # percent-decoded: the upstream will decode it too
         if not path.startswith("/v1/") or any(part in (".", "..") for part in path.split("/")):
             raise ApiError(404, "only paths below /v1/ are passed on", code="unknown_url")
         return URL(self._root + request.rel_url.raw_path_qs, encoded=True)

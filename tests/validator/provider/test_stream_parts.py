@@ -85,6 +85,7 @@ def test_knows_a_chunk_that_holds_the_usage_alone() -> None:
     observed = ObservedAnswer()
     assert not observed.read_event(chunk(delta("x"), usage=None))
     assert observed.read_event(chunk(usage=USAGE))
+    assert not observed.read_event(chunk(prompt_filter_results=[]))
     assert not observed.read_event(DONE)
 
 
