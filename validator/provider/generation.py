@@ -155,6 +155,7 @@ class GenerationThread:
             if isinstance(message, Piece):
                 ticket.is_over = message.finish_reason is not None
                 yield message
+        self._tickets.discard(ticket)
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a request; harmless when it is complete."""
