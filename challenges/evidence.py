@@ -32,7 +32,8 @@ from scoring.vrf import compute_vrf_output, verify_vrf
 EVIDENCE_KIND = "quiver-evidence-v1"
 MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
 RULE_FALSE_CAPABILITY = "false-capability"
-SLASH_BPS_FALSE_CAPABILITY = 1500
+SLASH_BPS_FALSE_CAPABILITY = 1400
+"""A major infraction (500 to 1500 bps), near the top of its range: the border itself would be a severe one, a ban."""
 _FIELDS = ("domain", "plan", "evidence", "certificate", "offer", "validator_set", "bundle", "witness")
 
 Statistics = dict[tuple[int, int, int], tuple[int, ...] | None]
@@ -245,6 +246,7 @@ def _verify_terms(file: EvidenceFile) -> None:
             "the bundle has another number of seats than the validator set",
         ),
         (evidence.rule == RULE_FALSE_CAPABILITY, f"unknown rule {evidence.rule!r}"),
+        (evidence.slash_bps == SLASH_BPS_FALSE_CAPABILITY, "the slash is not that of the rule"),
         (evidence.threshold == compute_threshold(plan, evidence.case_index), "the threshold is not the plan's"),
         (
             evidence.first_epoch == compute_first_epoch(plan, evidence.case_index),
