@@ -51,11 +51,9 @@ def _serve(options: argparse.Namespace) -> int:
     # Torch only from here on: `--help` and wrong arguments answer at once.
     from models.engine_desk import Desk
     from models.engine_work import Worker
-    from models.forward import verify_projection
     from models.load import load_model
 
     loaded = load_model(options.model, dtype=options.dtype, device=options.device, attn=options.attention)
-    verify_projection(loaded)
     worker = Worker(loaded)
     desk = Desk(loaded, worker, options.socket)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -40,8 +40,8 @@ def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", 
     """Return a model by name: `bundled`, a folder with safetensors, a .gguf file, or a Hugging Face id.
 
     Ids are fetched through huggingface_hub (HF_HUB_OFFLINE is respected), safetensors only. Raises InvalidInput for
-    a wrong argument, path or format, VerificationFailed for damaged files, Unavailable when the hub does not answer,
-    MissingExtra when torch or transformers is not installed.
+    a wrong argument, path or format, or a family that we cannot run faithfully; VerificationFailed for damaged files;
+    Unavailable when the hub does not answer; MissingExtra when torch or transformers is not installed.
     """
     _check_choice(dtype, DTYPES, "dtype")
     _check_choice(device, DEVICES, "device")
@@ -49,12 +49,20 @@ def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", 
     folder, manifest = _find_weights(name_or_path, dtype)
     place = _choose_device(device)
     model, tokenizer = _load_folder(folder, dtype, place, attn)
-    if manifest is None:
-        manifest = _describe(name_or_path, folder, model, tokenizer)
-    ends = _collect_end_ids(model, tokenizer)
-    return LoadedModel(
-        model=model, tokenizer=tokenizer, manifest=manifest, dtype=dtype, device=place, attention=attn, end_ids=ends
+    loaded = LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        manifest=manifest or _describe(name_or_path, folder, model, tokenizer),
+        dtype=dtype,
+        device=place,
+        attention=attn,
+        end_ids=_collect_end_ids(model, tokenizer),
     )
+    if name_or_path != BUNDLED:
+        from models.self_check import verify_supported
+
+        verify_supported(loaded)
+    return loaded
 
 
 def render_prompt(loaded: LoadedModel, messages: Sequence[ChatMessage]) -> list[int]:
