@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from validator.api import PublicApi
 from validator.board import Board
 from validator.casework import Casework
 from validator.catch_up import catch_up
-from validator.config import NodeConfig, load_config
+from validator.config import NodeConfig, PhaseTimeouts, load_config
 from validator.desk import MessageDesk
 from validator.embedded_ledger import EmbeddedLedger
 from validator.fetch import ProviderClient
@@ -151,13 +151,12 @@ async def run_node(config: NodeConfig) -> None:
 async def open_node(stack: AsyncExitStack, config: NodeConfig, genesis: Genesis, keys: ValidatorKeys) -> Node:
     """Open everything a validator needs on the stack and return the node, serving but not yet scheduled."""
     connections = await _open_connections(stack, config, genesis, keys)
-    board = Board()
-    seat = _build_seat(config, genesis, keys, connections, board)
-    metrics = Metrics(CollectorRegistry())
     peers = build_peers(genesis)
+    seat = build_seat(genesis, keys, connections, peers, config.phases, config.probe_concurrency)
+    metrics = Metrics(CollectorRegistry())
     node = Node(seat, metrics, [peer for peer in peers if peer.address != keys.address], connections.peers)
     app = build_app(max(MAX_BODY_BYTES.values()) + MAX_ENVELOPE_BYTES)
-    add_peer_routes(app, _build_inbox(genesis, seat))
+    add_peer_routes(app, build_inbox(genesis, seat))
     trusted = ValidatorSetFile(domain=genesis.domain, validator_set=genesis.validator_set)
     PublicApi(seat.store, trusted, node.get_status, metrics.registry, genesis.epoch_s).add_routes(app)
     await _serve(stack, config, app)
@@ -175,6 +174,7 @@ class Connections:
     vocabulary_size: int
     providers: ProviderClient
     peers: PeerClient
+    now_s: Callable[[], int] = lambda: int(time.time())
 
 
 async def _open_connections(
@@ -210,14 +210,20 @@ async def _open_connections(
     )
 
 
-def _build_seat(
-    config: NodeConfig, genesis: Genesis, keys: ValidatorKeys, connections: Connections, board: Board
+def build_seat(
+    genesis: Genesis,
+    keys: ValidatorKeys,
+    connections: Connections,
+    peers: Sequence[Peer],
+    phases: PhaseTimeouts,
+    probe_concurrency: int,
 ) -> Seat:
+    """Put a seat together from what is open; raises InvalidInput when the keys have no seat in this network."""
     validator_set, domain, plan = genesis.validator_set, genesis.domain, genesis.plan
     number = validator_set.index_of(keys.address)
     if number is None:
         raise InvalidInput(f"0x{keys.address.hex()} has no seat in this network's validator set", "keys_dir")
-    peers = build_peers(genesis)
+    board = Board()
     scorer = Scorer(connections.engine, plan)
     casework = Casework(plan, domain, validator_set, number, scorer, connections.store)
     return Seat(
@@ -226,7 +232,14 @@ def _build_seat(
         store=connections.store,
         board=board,
         ledger=connections.ledger,
-        observer=Observer(connections.providers, scorer, domain, connections.vocabulary_size, lambda: int(time.time())),
+        observer=Observer(
+            connections.providers,
+            scorer,
+            domain,
+            connections.vocabulary_size,
+            connections.now_s,
+            concurrency=probe_concurrency,
+        ),
         agreement=Agreement(
             signer=connections.signer,
             seat=number,
@@ -235,7 +248,7 @@ def _build_seat(
             board=board,
             peers=peers,
             client=connections.peers,
-            timeouts=config.phases,
+            timeouts=phases,
         ),
         casework=casework,
         prosecution=Prosecution(
@@ -259,7 +272,8 @@ def _build_seat(
     )
 
 
-def _build_inbox(genesis: Genesis, seat: Seat) -> PeerInbox:
+def build_inbox(genesis: Genesis, seat: Seat) -> PeerInbox:
+    """Return the inbox that feeds a seat."""
     transport_keys = {entry.address: entry.transport_key for entry in genesis.validator_set.validators}
     desk = MessageDesk(genesis.validator_set, genesis.domain, seat.board, seat.store, seat.prosecution.process_vote)
     return PeerInbox(
