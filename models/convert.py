@@ -20,7 +20,7 @@ from typing import Any
 from models.manifest import ModelManifest, compute_file_digest
 from scoring import canonical
 from scoring.canonical import Json
-from scoring.errors import InvalidInput, MissingExtra, VerificationFailed
+from scoring.errors import InvalidInput, MissingExtra, Unavailable, VerificationFailed
 
 LAYOUT = 1
 RECORD_NAME = "quiver-files.json"
@@ -55,15 +55,21 @@ def convert_gguf(source: Path, name: str, source_digest: bytes, progress: Progre
     """Return the folder with the converted copy of a GGUF file, converting it first when there is none.
 
     The folder has one subfolder for each of STORED_DTYPES and the record RECORD_NAME.
-    Raises InvalidInput when the file is not a model with a tokenizer, MissingExtra without the `gguf` package.
+    Raises InvalidInput when the file is not a model with a tokenizer, MissingExtra without the `gguf` package, and
+    Unavailable when the cache cannot be written.
     """
     folder = get_cache_dir() / "models" / f"{name}-{source_digest.hex()[:16]}-v{LAYOUT}"
     if (folder / RECORD_NAME).is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _hold_lock(folder.with_name(folder.name + ".lock")):
-        if not (folder / RECORD_NAME).is_file():
-            _convert(source, name, source_digest, folder, progress)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _hold_lock(folder.with_name(folder.name + ".lock")):
+            if not (folder / RECORD_NAME).is_file():
+                _convert(source, name, source_digest, folder, progress)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write the model cache {get_cache_dir()} (QUIVER_CACHE_DIR moves it): {error}"
+        ) from None
     return folder
 
 

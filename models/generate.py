@@ -106,10 +106,11 @@ class GenerationBatch:
 
     def _admit(self) -> list[_Row]:
         admitted: list[_Row] = []
-        tokens = 0
+        longest = 0
         while self._waiting and len(self._running) + len(admitted) < self._max_rows:
-            tokens += len(self._waiting[0].request.prompt_ids)
-            if admitted and tokens > PREFILL_TOKENS:
+            # All rows of a prefill are as wide as the longest one.
+            longest = max(longest, len(self._waiting[0].request.prompt_ids))
+            if admitted and longest * (len(admitted) + 1) > PREFILL_TOKENS:
                 break
             admitted.append(self._waiting.popleft())
         return admitted

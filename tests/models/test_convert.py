@@ -8,7 +8,7 @@ import pytest
 from models import bundled, convert
 from models.convert import RECORD_NAME, convert_gguf, get_cache_dir, verify_converted
 from models.manifest import ModelManifest
-from scoring.errors import InvalidInput, MissingExtra, VerificationFailed
+from scoring.errors import InvalidInput, MissingExtra, Unavailable, VerificationFailed
 
 DIGEST = b"\x11" * 32
 
@@ -93,6 +93,12 @@ def test_a_damaged_copy_is_refused_and_named(conversions, tmp_path, name, damage
     damage(folder)
     with pytest.raises(VerificationFailed, match="delete"):
         verify_converted(folder, "bf16")
+
+
+def test_a_cache_that_cannot_be_written_is_said_by_name(conversions, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(Unavailable, match="QUIVER_CACHE_DIR"):
+        convert_gguf(tmp_path / "m.gguf", "m", DIGEST, silent)
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):

@@ -60,6 +60,14 @@ def test_rows_that_join_later_change_nothing(tiny):
     assert [found[handle] for handle in handles] == generate(tiny, requests)
 
 
+def test_prompts_too_wide_for_one_prefill_are_admitted_one_after_another(tiny, monkeypatch):
+    from models import generate as module
+
+    expected = module.generate(tiny, build_requests())
+    monkeypatch.setattr(module, "PREFILL_TOKENS", 40)
+    assert module.generate(tiny, build_requests()) == expected
+
+
 def test_a_cancelled_row_leaves_and_the_others_stay_the_same(tiny):
     from models.generate import GenerationBatch, generate
 
