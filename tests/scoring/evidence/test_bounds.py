@@ -15,6 +15,14 @@ def test_zeros_cost_about_log_one_over_delta_over_n():
     assert log / 2000 < bound < (log + 3) / 2000
 
 
+def test_the_bound_is_the_first_ppm_whose_capital_reaches_one_over_delta():
+    def compute_capital(mean):
+        return sum((1 + share * mean / (1 - mean)) ** 300 for share in (2.0**-k for k in range(11))) / 11
+
+    bound = compute_upper_bound_ppm([0] * 300, math.log(1e7))
+    assert compute_capital((bound - 1) / 1e6) < 1e7 <= compute_capital(bound / 1e6)
+
+
 def test_more_requests_give_a_tighter_bound():
     values = [0, 0, 30_000, 0, 100_000]
     bounds = [compute_upper_bound_ppm(values * k, 16.0) for k in (10, 100, 1000, 10_000)]

@@ -91,6 +91,13 @@ def test_a_capped_epoch_uses_the_whole_cap():
     assert 10**6 * ONE * 999 // 1000 < portfolio.wealth <= 10**6 * ONE
 
 
+@given(epochs, st.lists(requests, max_size=8), st.permutations(BETS))
+def test_the_cap_takes_no_more_than_it_must(history, last, bets):
+    before = fold(history, tuple(bets))
+    free, capped = (fold_epoch(before, bets, last, 100, cap).wealth for cap in (None, 100))
+    assert capped >= min(free, 100 * before.wealth) * (1 - 1e-9)
+
+
 def test_an_epoch_below_its_cap_is_left_alone():
     history = [[(100_000, 0), None]] * 4
     assert fold(history) == fold(history, epoch_cap=None)
