@@ -18,11 +18,13 @@ from validator.cli.model import model
 from validator.cli.services import ledger, provider, validator
 
 EXTRA_MODULES = {
+    "accelerate",
     "aiohttp",
     "apscheduler",
     "numpy",
     "prometheus_client",
     "psutil",
+    "py_ecc",
     "rich",
     "sqlite_utils",
     "structlog",

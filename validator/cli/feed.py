@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from quiver_oracle.client import FeedClient
+from scoring.eip712 import parse_hex
+from scoring.errors import InvalidInput
 from scoring.feed import (
     MAX_FEED_PROOF_BYTES,
     MAX_VALIDATOR_SET_BYTES,
@@ -27,17 +29,27 @@ def feed() -> None:
 @feed.command("get")
 @click.option("--url", required=True, help="A validator or a relay: nobody who needs to be trusted.")
 @click.option("--provider", required=True, help="The provider's account, 0x and 40 hex digits.")
+@click.option("--offer", help="Which offer, 0x and 64 hex digits; needed when the provider has several.")
 @click.option(
     "--max-age", "max_age_s", required=True, type=click.IntRange(min=0), help="Oldest score to take, seconds."
 )
 @click.option("--validator-set", "set_path", type=PATH, help="The validator set that you trust.")
 @click.option("--save", "save_path", type=PATH, help="Keep the one-file proof.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def get(url: str, provider: str, max_age_s: int, set_path: Path | None, save_path: Path | None, as_json: bool) -> None:
+def get(
+    url: str,
+    provider: str,
+    offer: str | None,
+    max_age_s: int,
+    set_path: Path | None,
+    save_path: Path | None,
+    as_json: bool,
+) -> None:
     """Fetch a provider's newest score and verify it."""
+    offer_digest = None if offer is None else _parse_offer(offer)
     trusted = _load_set(set_path) if set_path else _fetch_set(url)
     with FeedClient(url, trusted) as client:
-        proof = client.get_proof(provider, max_age_s=max_age_s)
+        proof = client.get_proof(provider, max_age_s=max_age_s, offer_digest=offer_digest)
     if save_path:
         write_file(save_path, proof.encode())
     _print_item(proof.item, as_json)
@@ -55,6 +67,13 @@ def verify(file: Path, set_path: Path, max_age_s: int, as_json: bool) -> None:
     proof = parse_feed_proof(read_file(file, MAX_FEED_PROOF_BYTES))
     item = verify_feed_proof(proof, _load_set(set_path), max_age_s=max_age_s, now_s=now_s())
     _print_item(item, as_json)
+
+
+def _parse_offer(value: str) -> bytes:
+    digest = parse_hex(value.lower(), "--offer")
+    if len(digest) != 32:
+        raise InvalidInput("expected 0x and 64 hex digits", "--offer")
+    return digest
 
 
 def _load_set(path: Path) -> ValidatorSetFile:
@@ -78,6 +97,7 @@ def _print_item(item: FeedItem, as_json: bool) -> None:
     print_facts(
         {
             "provider": f"0x{item.provider.hex()}",
+            "offer": f"0x{item.offer_digest.hex()}",
             "trust": f"{item.trust} of 1000 (between {item.trust_low} and {item.trust_high})",
             "epoch": f"{item.epoch}, {now_s() - item.time_s} s old",
             "accuracy": f"{item.accuracy_ppm / 1e4:.2f} %",

@@ -29,7 +29,9 @@ def show(name: str) -> None:
     "--requests", default=1000, show_default=True, type=click.IntRange(min=16), help="Honest requests a cell."
 )
 @click.option("--hold-out", default=300, show_default=True, type=click.IntRange(min=8), help="Fresh ones a cell.")
-@click.option("--out", "out_path", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option(
+    "--out", "out_path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Write the profile here."
+)
 def calibrate(name: str, cells: str, requests: int, hold_out: int, out_path: Path) -> None:
     """Measure how far honest runs differ and write a tolerance profile; resumes where it was stopped."""
     from rich.progress import Progress
