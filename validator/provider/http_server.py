@@ -1,6 +1,7 @@
 """What `serve` and `proxy` share: an aiohttp application on a port, the offer's route, an orderly end."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,19 @@ SHUTDOWN_S = 2.0
 _PARENT_POLL_S = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+def configure_logging(level: str) -> None:
+    """Log events as JSON lines on standard output, from a level up."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+    )
 
 
 def open_socket(config: SellerConfig) -> socket.socket:

@@ -15,7 +15,7 @@ from scoring.hashing import tagged_digest
 from validator.provider.api_errors import ApiError
 from validator.provider.cheats import Cheats
 
-HANG_S = 120.0
+HANG_S = 10.0
 _SCALE = 2**64
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from scoring.errors import OracleError
 from validator.provider.config import ProxyConfig, load_config
-from validator.provider.http_server import build_app, build_url, open_socket, serve_app, wait_for_end
+from validator.provider.http_server import build_app, build_url, configure_logging, open_socket, serve_app, wait_for_end
 from validator.provider.identity import Identity, open_identity
 from validator.provider.proxy_service import ProxyService
 from validator.provider.receipt_desk import ReceiptDesk
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 async def run_proxy(config: ProxyConfig) -> None:
     """Serve until SIGTERM, SIGINT or (with `exit_with_parent`) the parent's end. Raises OracleError."""
+    configure_logging(config.log_level)
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(open_socket(config))
         identity = open_identity(

@@ -21,7 +21,7 @@ from validator.provider.api_errors import ApiError
 from validator.provider.chat_service import ChatService
 from validator.provider.config import ProviderConfig, load_config
 from validator.provider.generation import CLAIMED, GenerationThread, Shelf
-from validator.provider.http_server import build_app, build_url, open_socket, serve_app, wait_for_end
+from validator.provider.http_server import build_app, build_url, configure_logging, open_socket, serve_app, wait_for_end
 from validator.provider.identity import Identity, load_or_create_key, open_identity
 from validator.provider.receipt_desk import ReceiptDesk
 from validator.provider.receipt_store import ReceiptStore
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 async def run_provider(config: ProviderConfig) -> None:
     """Serve until SIGTERM, SIGINT or (with `exit_with_parent`) the parent's end. Raises OracleError."""
+    configure_logging(config.log_level)
     if config.cheats.names:
         log.warning("cheats_are_on", cheats=list(config.cheats.names), note="a test instrument: never sell this")
     async with AsyncExitStack() as stack:
