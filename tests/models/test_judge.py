@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -296,6 +297,21 @@ def test_a_server_that_never_answers_costs_the_deadline() -> None:
 
     judge = OpenAIJudge(base_url="http://x/v1", model="m", transport=httpx.MockTransport(hang))
     assert judge.compare(PAIR) == Unscored(reason="timeout")
+
+
+def test_a_server_that_trickles_costs_the_deadline_and_no_more() -> None:
+    class Trickle(httpx.SyncByteStream):
+        def __iter__(self):
+            while True:
+                time.sleep(0.05)
+                yield b" "
+
+    answer = httpx.Response(200, stream=Trickle())
+    transport = httpx.MockTransport(lambda request: answer)
+    judge = OpenAIJudge(base_url="http://x/v1", model="m", deadline_s=0.3, transport=transport)
+    started_s = time.monotonic()
+    assert judge.compare(PAIR) == Unscored(reason="timeout")
+    assert time.monotonic() - started_s < 2.0
 
 
 def test_an_answer_that_is_too_long_has_no_verdict() -> None:
