@@ -90,7 +90,7 @@ class Trial:
             ValidatorEntry(
                 address=bytes([16 + seat]) * 20,
                 public_key=bls.sk_to_pk(secret_key),
-                transport_key=bytes([seat]) * 32,
+                transport_key=bytes([16 + seat]) * 32,
                 stake_wei=10_000 * 10**18,
             )
             for seat, secret_key in enumerate(self.secret_keys)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from validator.cli.output import print_facts, print_json
+from validator.cli.output import parse_digest, print_facts, print_json
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 QUIV = 10**18
@@ -49,11 +49,11 @@ def open_(ledger_url: str, key_file: Path, answers_path: Path, as_json: bool) ->
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(challenge_id: str, ledger_url: str, as_json: bool) -> None:
     """Show where a challenge stands and how it ended."""
-    from scoring.eip712 import parse_hex
     from validator.filing import open_ledger
 
+    digest = parse_digest(challenge_id, "CHALLENGE_ID")
     with open_ledger(ledger_url) as ledger:
-        view = ledger.challenge(parse_hex(challenge_id.lower(), "CHALLENGE_ID"))
+        view = ledger.challenge(digest)
     if as_json:
         print_json(view.to_json())
         return

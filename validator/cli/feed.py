@@ -5,8 +5,6 @@ from pathlib import Path
 import click
 
 from quiver_oracle.client import FeedClient
-from scoring.eip712 import parse_hex
-from scoring.errors import InvalidInput
 from scoring.feed import (
     MAX_FEED_PROOF_BYTES,
     MAX_VALIDATOR_SET_BYTES,
@@ -16,7 +14,7 @@ from scoring.feed import (
     verify_feed_proof,
 )
 from scoring.records import FeedItem, Flag
-from validator.cli.output import now_s, print_facts, print_json, read_file, write_file
+from validator.cli.output import now_s, parse_digest, print_facts, print_json, read_file, write_file
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -46,7 +44,7 @@ def get(
     as_json: bool,
 ) -> None:
     """Fetch a provider's newest score and verify it."""
-    offer_digest = None if offer is None else _parse_offer(offer)
+    offer_digest = None if offer is None else parse_digest(offer, "--offer")
     trusted = _load_set(set_path) if set_path else _fetch_set(url)
     with FeedClient(url, trusted) as client:
         proof = client.get_proof(provider, max_age_s=max_age_s, offer_digest=offer_digest)
@@ -67,13 +65,6 @@ def verify(file: Path, set_path: Path, max_age_s: int, as_json: bool) -> None:
     proof = parse_feed_proof(read_file(file, MAX_FEED_PROOF_BYTES))
     item = verify_feed_proof(proof, _load_set(set_path), max_age_s=max_age_s, now_s=now_s())
     _print_item(item, as_json)
-
-
-def _parse_offer(value: str) -> bytes:
-    digest = parse_hex(value.lower(), "--offer")
-    if len(digest) != 32:
-        raise InvalidInput("expected 0x and 64 hex digits", "--offer")
-    return digest
 
 
 def _load_set(path: Path) -> ValidatorSetFile:

@@ -1,4 +1,4 @@
-"""What commands print, and how they read files: one place for limits and for writing results whole."""
+"""What commands print, and how they read arguments and files: one place for limits and for writing results whole."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from scoring.eip712 import parse_hex
 from scoring.errors import InvalidInput, Unavailable
 
 
@@ -31,6 +32,14 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+
+
+def parse_digest(value: str, field: str) -> bytes:
+    """Return the 32 bytes of an argument given as 0x and 64 hex digits of any case; raises InvalidInput."""
+    digest = parse_hex(value.lower(), field)
+    if len(digest) != 32:
+        raise InvalidInput("expected 0x and 64 hex digits", field)
+    return digest
 
 
 def print_json(document: object) -> None:
