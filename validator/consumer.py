@@ -97,6 +97,7 @@ def _parse_line(line: bytes, place: str) -> ReceiptedAnswer:
 
 
 def _exchange(method: str, url: str, body: dict[str, Any] | None) -> bytes:
+    deadline_s = time.monotonic() + TIMEOUT_S
     try:
         with (
             httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client,
@@ -107,6 +108,8 @@ def _exchange(method: str, url: str, body: dict[str, Any] | None) -> bytes:
                 data += chunk
                 if len(data) > MAX_ANSWER_BYTES:
                     raise InvalidInput(f"{url} sent more than {MAX_ANSWER_BYTES} bytes")
+                if time.monotonic() > deadline_s:
+                    raise Unavailable(f"{url}: the answer took longer than {TIMEOUT_S} s")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{url}: {type(error).__name__}: {str(error)[:200]}") from error
     if response.status_code != httpx.codes.OK:
