@@ -49,7 +49,7 @@ class PublicApi:
         app.router.add_get("/v1/feed/latest", self._latest_index)
         app.router.add_get("/v1/feed/{epoch}/{file}", self._feed_file)
         app.router.add_get("/v1/checkpoints/{epoch}", self._checkpoint)
-        app.router.add_get("/v1/views/{epoch}", self._view)
+        app.router.add_get("/v1/views/{previous}", self._view)
         app.router.add_get("/v1/evidence", self._evidence_list)
         app.router.add_get("/v1/evidence/{key}", self._evidence)
 
@@ -87,7 +87,7 @@ class PublicApi:
         return self._serve(DocumentKind.CHECKPOINT, str(_parse_epoch(request)), IMMUTABLE)
 
     async def _view(self, request: web.Request) -> web.Response:
-        return self._serve(DocumentKind.LEDGER_VIEW, str(_parse_epoch(request)), IMMUTABLE)
+        return self._serve(DocumentKind.LEDGER_VIEW, request.match_info["previous"].removeprefix("0x"), IMMUTABLE)
 
     async def _evidence_list(self, request: web.Request) -> web.Response:
         documents = self._store.list_documents_between(DocumentKind.EVIDENCE, 0, canonical.MAX_SAFE_INTEGER)

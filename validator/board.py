@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scoring.errors import InvalidInput
-from scoring.records import Certificate, Commit
-from validator.messages import Proposal, RevealMessage
+from scoring.records import Commit
+from validator.messages import Certified, Proposal, RevealMessage
 
 
 @dataclass(slots=True)
 class EpochBoard:
-    """The messages of one epoch by seat. First writing wins: a second, different one is a fault and is kept aside."""
+    """The messages of one epoch by seat. First writing wins: a second, different one is refused and noted as a fault.
+
+    `opened_s` is when our own round began, in seconds of the event loop; `own_vote` is the proposal that we signed.
+    """
 
     epoch: int
     commits: dict[int, Commit] = field(default_factory=dict)
@@ -19,10 +22,18 @@ class EpochBoard:
     reveals: dict[int, RevealMessage] = field(default_factory=dict)
     proposals: dict[int, Proposal] = field(default_factory=dict)
     votes: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
-    certified: tuple[Proposal, Certificate] | None = None
+    certificates: dict[int, Certified] = field(default_factory=dict)
+    own_vote: Proposal | None = None
     has_revealed: bool = False
-    faults: list[tuple[int, str]] = field(default_factory=list)
+    opened_s: float | None = None
+    faults: set[tuple[int, str]] = field(default_factory=set)
+    _voted: dict[int, bytes] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether a verified certificate of the epoch has come in."""
+        return bool(self.certificates)
 
     def put_commit(self, seat: int, commit: Commit) -> None:
         """Keep a seat's commit; one that arrives after our own reveal is late (it may have been copied)."""
@@ -45,14 +56,15 @@ class EpochBoard:
         self._notify()
 
     def put_vote(self, seat: int, signing_root: bytes, signature: bytes) -> None:
-        """Keep a verified vote for a checkpoint's signing root."""
-        self.votes.setdefault(signing_root, {})[seat] = signature
+        """Keep a verified vote for a checkpoint's signing root; a seat votes for one root in an epoch."""
+        if self._is_new(self._voted, seat, signing_root, "two votes"):
+            self._voted[seat] = signing_root
+            self.votes.setdefault(signing_root, {})[seat] = signature
         self._notify()
 
-    def put_certified(self, proposal: Proposal, certificate: Certificate) -> None:
-        """Keep the first verified certificate of the epoch."""
-        if self.certified is None:
-            self.certified = (proposal, certificate)
+    def put_certified(self, seat: int, certified: Certified) -> None:
+        """Keep a verified certificate, one from each seat: which reveals it names is its sender's word alone."""
+        self.certificates.setdefault(seat, certified)
         self._notify()
 
     async def wait_until(self, is_enough: Callable[["EpochBoard"], bool], timeout_s: float) -> bool:
@@ -72,7 +84,7 @@ class EpochBoard:
     def _is_new(self, known: Mapping[int, object], seat: int, value: object, fault: str) -> bool:
         earlier = known.get(seat)
         if earlier is not None and earlier != value:
-            self.faults.append((seat, fault))
+            self.faults.add((seat, fault))
             raise InvalidInput(f"{fault} from one seat in epoch {self.epoch}", "epoch")
         return earlier is None
 
@@ -95,8 +107,14 @@ class Board:
             raise InvalidInput(f"epoch {epoch} is far from the current {self._current}", "epoch")
         return self._epochs.setdefault(epoch, EpochBoard(epoch=epoch))
 
-    def move_to(self, epoch: int) -> EpochBoard:
-        """Make an epoch the current one and drop those that fell out of the window."""
+    def move_to(self, epoch: int) -> None:
+        """Make an epoch the current one, never an earlier one, and drop those that fall out of the window."""
         self._current = max(self._current, epoch)
         self._epochs = {key: value for key, value in self._epochs.items() if key >= self._current - self.WINDOW}
-        return self.at(epoch)
+
+    def open(self, epoch: int, now_s: float) -> EpochBoard:
+        """Begin our own round of an epoch; `now_s` is the event loop's time."""
+        self.move_to(epoch)
+        board = self.at(epoch)
+        board.opened_s = now_s
+        return board

@@ -44,6 +44,9 @@ from validator.store import DocumentKind, Store
 
 log = structlog.get_logger()
 
+Offence = tuple[bytes, str, int]
+"""Offer digest, rule, case index: what is slashed once."""
+
 
 class EpochRecord(Protocol):
     """What casework needs of a certified epoch: checkpoint, offers in force, and the included reveals by seat."""
@@ -92,10 +95,37 @@ class Casework:
         audited = [item for item in certified.offers if item.offer.manifest_digest == self._plan.manifest_digest]
         await asyncio.gather(*(self._process_offer(certified, signed) for signed in audited))
 
-    def build_due_evidence(self, checkpoint: Checkpoint) -> list[SlashingEvidence]:
-        """Return evidence for every case whose own e-process has reached its threshold; the bundle is stored first."""
-        due = [digest for digest, case in self._cases.items() if is_proven(self._plan, case)]
-        return [self._build_evidence(digest, checkpoint) for digest in due]
+    def list_proven(self, epoch: int) -> list[bytes]:
+        """Return the digests of the offers whose case stands at its threshold with this epoch as its last."""
+        return [
+            digest
+            for digest, case in self._cases.items()
+            if self._bundles[digest][-1].epoch == epoch and is_proven(self._plan, case)
+        ]
+
+    def name_offence(self, offer_digest: bytes) -> Offence:
+        """Return the offence that an offer's open case is about."""
+        return (offer_digest, RULE_FALSE_CAPABILITY, self._cases[offer_digest].case_index)
+
+    def build_evidence(self, offer_digest: bytes, checkpoint: Checkpoint) -> SlashingEvidence:
+        """Return the evidence of a case up to this checkpoint; its bundle is stored first."""
+        case, bundle = self._cases[offer_digest], tuple(self._bundles[offer_digest])
+        digest = compute_bundle_digest(bundle)
+        body = canonical.encode({"epochs": [item.to_json() for item in bundle]})
+        self._store.put_document(DocumentKind.EVIDENCE_BUNDLE, digest.hex(), checkpoint.epoch, body)
+        return SlashingEvidence(
+            provider=self._offers[offer_digest].offer.provider,
+            offer_digest=offer_digest,
+            rule=RULE_FALSE_CAPABILITY,
+            case_index=case.case_index,
+            first_epoch=compute_first_epoch(self._plan, case.case_index),
+            last_epoch=checkpoint.epoch,
+            checkpoint=compute_signing_root(checkpoint, self._domain),
+            plan_digest=self._plan.compute_digest(),
+            bundle_digest=digest,
+            threshold=compute_threshold(self._plan, case.case_index),
+            slash_bps=SLASH_BPS_FALSE_CAPABILITY,
+        )
 
     def build_file(self, evidence: SlashingEvidence, certificate: Certificate, witness: bytes) -> EvidenceFile:
         """Return the one-file evidence with this validator as witness."""
@@ -154,25 +184,6 @@ class Casework:
         result = await self._scorer.score(build_claimed_answer(probe, answer))
         # What we cannot score bets the smallest factor, whoever asked.
         return result if isinstance(result, tuple) else None
-
-    def _build_evidence(self, offer_digest: bytes, checkpoint: Checkpoint) -> SlashingEvidence:
-        case, bundle = self._cases[offer_digest], tuple(self._bundles[offer_digest])
-        digest = compute_bundle_digest(bundle)
-        body = canonical.encode({"epochs": [item.to_json() for item in bundle]})
-        self._store.put_document(DocumentKind.EVIDENCE_BUNDLE, digest.hex(), checkpoint.epoch, body)
-        return SlashingEvidence(
-            provider=self._offers[offer_digest].offer.provider,
-            offer_digest=offer_digest,
-            rule=RULE_FALSE_CAPABILITY,
-            case_index=case.case_index,
-            first_epoch=compute_first_epoch(self._plan, case.case_index),
-            last_epoch=checkpoint.epoch,
-            checkpoint=compute_signing_root(checkpoint, self._domain),
-            plan_digest=self._plan.compute_digest(),
-            bundle_digest=digest,
-            threshold=compute_threshold(self._plan, case.case_index),
-            slash_bps=SLASH_BPS_FALSE_CAPABILITY,
-        )
 
 
 def build_seat_epoch(plan: Plan, signed: SignedOffer, message: RevealMessage | None) -> SeatEpoch | None:

@@ -19,9 +19,13 @@ MAX_CONFIG_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseTimeouts:
-    """How long a round waits, in milliseconds from the start of each phase."""
+    """How long a round waits, in milliseconds from the start of each phase.
 
-    probe_ms: int = 60_000
+    Commits of others are waited for until probing and committing together are over, however soon we are done ourselves.
+    `probe_ms` is longer than any provider is waited for.
+    """
+
+    probe_ms: int = 90_000
     commit_ms: int = 15_000
     reveal_ms: int = 15_000
     proposal_ms: int = 10_000

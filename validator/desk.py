@@ -2,16 +2,17 @@
 
 from collections.abc import Awaitable, Callable
 
-from scoring import bls, canonical
+from scoring import bls
 from scoring.canonical import Json
 from scoring.certificate import verify_certificate
-from scoring.eip712 import Domain, Record, compute_signing_root, parse_hex
+from scoring.eip712 import Domain, Record, compute_signing_root, compute_struct_hash, parse_hex
 from scoring.errors import InvalidInput, VerificationFailed
 from scoring.records import Checkpoint, Commit, ValidatorSet
 from validator.board import Board
 from validator.messages import Certified, EvidenceVote, Proposal, RevealMessage, parse_object
 from validator.peer_envelope import PeerKind
 from validator.peer_inbox import PeerMessage
+from validator.publishing import keep_reveal
 from validator.store import DocumentKind, Store, build_seat_key
 
 EvidenceHandler = Callable[[int, EvidenceVote], Awaitable[None]]
@@ -50,7 +51,7 @@ class MessageDesk:
             case PeerKind.VOTE:
                 self._process_vote(seat, message.body)
             case PeerKind.CERTIFICATE:
-                self._process_certificate(message.body)
+                self._process_certificate(seat, message.body)
             case PeerKind.EVIDENCE_VOTE:
                 vote = EvidenceVote.from_json(message.body)
                 self._require_signed(seat, vote.evidence, vote.signature)
@@ -65,20 +66,24 @@ class MessageDesk:
         self._require_own(seat, commit.validator)
         self._require_signed(seat, commit, parse_hex(fields["signature"], "signature"))
         board = self._board.at(commit.epoch)
-        key = build_seat_key(commit.epoch, commit.validator)
-        self._store.put_document(DocumentKind.COMMIT, key, commit.epoch, commit.encode())
         board.put_commit(seat, commit)
+        if seat not in board.late_seats:
+            # Kept for a restart in the middle of the epoch.
+            key = build_seat_key(commit.epoch, commit.validator)
+            self._store.put_document(DocumentKind.COMMIT, key, commit.epoch, commit.encode())
 
     def _process_reveal(self, seat: int, body: Json) -> None:
         message = RevealMessage.from_json(body)
         self._require_own(seat, message.reveal.validator)
         self._require_signed(seat, message.reveal, message.signature)
         board = self._board.at(message.reveal.epoch)
-        # Stored at once: a peer that missed it may ask for it before the epoch is certified.
-        key = build_seat_key(message.reveal.epoch, message.reveal.validator)
-        body_bytes = canonical.encode(message.to_json())
-        self._store.put_document(DocumentKind.REVEAL, key, message.reveal.epoch, body_bytes)
+        commit = board.commits.get(seat)
+        if commit is not None and commit.reveal_digest != compute_struct_hash(message.reveal):
+            # It would take the place of the right one, which may still come.
+            raise VerificationFailed("the reveal does not match its commit")
+        # The board takes one from each seat, so nobody fills our disk. Stored at once: a peer that missed it may ask.
         board.put_reveal(seat, message)
+        keep_reveal(self._store, message)
 
     def _process_vote(self, seat: int, body: Json) -> None:
         fields = parse_object(body, ("checkpoint", "signature"))
@@ -88,12 +93,12 @@ class MessageDesk:
         root = compute_signing_root(checkpoint, self._domain)
         self._board.at(checkpoint.epoch).put_vote(seat, root, signature)
 
-    def _process_certificate(self, body: Json) -> None:
+    def _process_certificate(self, seat: int, body: Json) -> None:
         certified = Certified.from_json(body)
         checkpoint = certified.proposal.checkpoint
         board = self._board.at(checkpoint.epoch)
         verify_certificate(certified.certificate, self._validator_set, compute_signing_root(checkpoint, self._domain))
-        board.put_certified(certified.proposal, certified.certificate)
+        board.put_certified(seat, certified)
 
     def _require_own(self, seat: int, address: bytes) -> None:
         if self._validator_set.validators[seat].address != address:

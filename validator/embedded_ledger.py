@@ -32,15 +32,20 @@ class EmbeddedLedger:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
+    async def get_last_epoch(self) -> int:
+        """Return the last certified epoch that the ledger knows, -1 for none."""
+        return (await self._client.status()).epoch
+
     async def get_view(self, epoch: int, previous: bytes) -> NetworkView:
         """Return the closed facts of an epoch; raises Unavailable when the ledger stands at another checkpoint."""
-        stored = self._store.get_document(DocumentKind.LEDGER_VIEW, str(epoch))
+        # By the checkpoint that closed them: what was certified meanwhile closes others, for the same epoch.
+        stored = self._store.get_document(DocumentKind.LEDGER_VIEW, previous.hex())
         if stored is not None:
             return build_network_view(LedgerView.decode(stored))
         view = await self._client.view(epoch)
         if view.previous != previous:
             raise Unavailable(f"the ledger stands at another checkpoint than we do before epoch {epoch}")
-        self._store.put_document(DocumentKind.LEDGER_VIEW, str(epoch), epoch, view.encode())
+        self._store.put_document(DocumentKind.LEDGER_VIEW, previous.hex(), epoch, view.encode())
         return build_network_view(view)
 
     async def submit_checkpoint(self, checkpoint: Checkpoint, certificate: Certificate) -> None:

@@ -1,6 +1,6 @@
 """Committee duty: re-run the receipts of a challenge with our own engine, commit to the e-value, reveal it.
 
-The vote's salt follows from our key and the challenge, so that a restart between commit and reveal loses nothing.
+The vote is stored before it is committed, so that a restart between commit and reveal loses nothing.
 """
 
 import asyncio
@@ -13,11 +13,12 @@ from challenges.filing import DossierEntry
 from challenges.lifecycle import Phase
 from challenges.verdict import Vote
 from models.requests import SAMPLER_NONE
-from scoring.errors import InvalidInput, OracleError
+from scoring.errors import InvalidInput, OracleError, Unavailable
 from scoring.evidence.cases import compute_challenge_e_value
 from scoring.evidence.plan import Plan
 from validator.ledger_port import JuryCall, LedgerPort
 from validator.scorer import ClaimedAnswer, Scorer, Unscored, build_chat_messages
+from validator.store import DocumentKind, Store
 
 log = structlog.get_logger()
 
@@ -26,18 +27,29 @@ class Jury:
     """Serves the committees that the ledger calls this seat to. `derive_salt` maps a challenge to 32 secret bytes."""
 
     def __init__(
-        self, plan: Plan, address: bytes, scorer: Scorer, ledger: LedgerPort, derive_salt: Callable[[bytes], bytes]
+        self,
+        plan: Plan,
+        address: bytes,
+        scorer: Scorer,
+        ledger: LedgerPort,
+        store: Store,
+        derive_salt: Callable[[bytes], bytes],
     ) -> None:
         self._plan = plan
         self._address = address
         self._scorer = scorer
         self._ledger = ledger
+        self._store = store
         self._derive_salt = derive_salt
-        self._votes: dict[bytes, Vote] = {}
 
     async def serve(self) -> None:
-        """Do what is due on every call; one that fails is logged and tried again next time."""
-        for call in await self._ledger.list_jury_calls():
+        """Do what is due on every call; what fails is logged and tried again next time."""
+        try:
+            calls = await self._ledger.list_jury_calls()
+        except OracleError as error:
+            log.warning("jury_calls_unknown", why=str(error))
+            return
+        for call in calls:
             try:
                 await self._serve_call(call)
             except OracleError as error:
@@ -53,10 +65,14 @@ class Jury:
             log.info("vote_revealed", challenge=call.challenge_id.hex())
 
     async def _find_vote(self, call: JuryCall) -> Vote:
-        # Re-running gives the same bytes, so a vote that was forgotten in a restart is found again.
-        if call.challenge_id not in self._votes:
-            self._votes[call.challenge_id] = await self._judge(call)
-        return self._votes[call.challenge_id]
+        # A second run may differ in the last digit, and only the vote that was committed can be revealed.
+        key = call.challenge_id.hex()
+        stored = self._store.get_document(DocumentKind.OWN_VOTE, key)
+        if stored is not None:
+            return Vote.decode(stored)
+        vote = await self._judge(call)
+        self._store.put_document(DocumentKind.OWN_VOTE, key, 0, vote.encode())
+        return vote
 
     async def _judge(self, call: JuryCall) -> Vote:
         abstention, e_value = self._find_abstention(call), 0
@@ -64,6 +80,8 @@ class Jury:
             results = await asyncio.gather(*(self._score(entry) for entry in call.dossier.entries))
             scored = [item for item in results if isinstance(item, tuple)]
             unscored = [item.reason for item in results if isinstance(item, Unscored)]
+            if any(isinstance(item, Unscored) and not item.is_provider_fault for item in results):
+                raise Unavailable("our own engine did not score the receipts")
             # An answer that cannot be scored decides nothing: not for the provider, not against the consumer.
             abstention = f"a receipt cannot be scored: {unscored[0]}" if unscored else ""
             e_value = 0 if unscored else compute_challenge_e_value(self._plan, scored)

@@ -40,6 +40,10 @@ class JuryCall:
 class LedgerPort(Protocol):
     """Every method raises Unavailable when the ledger does not answer, VerificationFailed when it refuses."""
 
+    async def get_last_epoch(self) -> int:
+        """Return the last certified epoch that the ledger knows, -1 for none."""
+        ...
+
     async def get_view(self, epoch: int, previous: bytes) -> NetworkView:
         """Return the facts for computing an epoch, as closed by the checkpoint with signing root `previous`."""
         ...

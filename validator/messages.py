@@ -17,6 +17,7 @@ from validator.transcript import Transcript
 
 MAX_TRANSCRIPTS = 4096
 MAX_SEATS = 1024
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +86,10 @@ class Proposal:
         seats = [seat for seat in listed if type(seat) is int and seat >= 0]
         if len(seats) != len(listed) or seats != sorted(set(seats)):
             raise InvalidInput("expected rising seat numbers", "seats")
-        digests = parse_list(fields["reveals"], "reveals", MAX_SEATS)
-        return cls(
-            checkpoint=Checkpoint.from_json(fields["checkpoint"]),
-            seats=tuple(seats),
-            reveals=tuple(parse_hex(digest, "reveals") for digest in digests),
-        )
+        digests = [parse_hex(item, "reveals") for item in parse_list(fields["reveals"], "reveals", MAX_SEATS)]
+        if any(len(digest) != DIGEST_BYTES for digest in digests):
+            raise InvalidInput(f"expected {DIGEST_BYTES} bytes each", "reveals")
+        return cls(checkpoint=Checkpoint.from_json(fields["checkpoint"]), seats=tuple(seats), reveals=tuple(digests))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ class Node:
     async def start(self) -> None:
         """Pick up where the store stands and schedule the next epoch."""
         await self._seat.recover()
+        await catch_up(self._seat, self._others, self._client)
         self._next_epoch = self._seat.last_epoch + 1
         self._scheduler.start()
         self._schedule(self._next_epoch)
@@ -114,7 +115,8 @@ class Node:
     async def _run_epoch(self, epoch: int) -> None:
         started_s = time.monotonic()
         try:
-            await catch_up(self._seat, self._others, self._client)
+            if self._seat.last_epoch < epoch - 1:
+                await catch_up(self._seat, self._others, self._client)
             if self._seat.last_epoch >= epoch:
                 epoch = self._seat.last_epoch
                 return
@@ -239,6 +241,7 @@ def build_seat(
             connections.vocabulary_size,
             connections.now_s,
             concurrency=probe_concurrency,
+            phase_s=phases.probe_ms / 1000,
         ),
         agreement=Agreement(
             signer=connections.signer,
@@ -246,6 +249,7 @@ def build_seat(
             validator_set=validator_set,
             domain=domain,
             board=board,
+            store=connections.store,
             peers=peers,
             client=connections.peers,
             timeouts=phases,
@@ -267,6 +271,7 @@ def build_seat(
             keys.address,
             scorer,
             connections.ledger,
+            connections.store,
             lambda challenge_id: tagged_digest("quiver-vote-salt", keys.account_sk, challenge_id),
         ),
     )

@@ -34,7 +34,8 @@ class Observation:
 class Observer:
     """Observes the probes of one epoch after another.
 
-    `similarity_every` n measures similarity on one probe in n; `concurrency` bounds the requests under way at once.
+    `similarity_every` n measures similarity on one probe in n; `concurrency` bounds the requests under way at once;
+    `phase_s` bounds the whole: what has no outcome by then has none because of us.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Observer:
         now_s: Callable[[], int],
         similarity_every: int = 4,
         concurrency: int = 32,
+        phase_s: float = 90.0,
     ) -> None:
         self._client = client
         self._scorer = scorer
@@ -54,11 +56,21 @@ class Observer:
         self._now_s = now_s
         self._similarity_every = similarity_every
         self._slots = asyncio.Semaphore(concurrency)
+        self._phase_s = phase_s
 
     async def observe(self, epoch: int, drawn: Sequence[DrawnProbe]) -> tuple[Observation, ...]:
         """Return one observation for each probe, in the order given."""
         self._client.forget_before(epoch)
-        return tuple(await asyncio.gather(*(self._observe_one(epoch, probe) for probe in drawn)))
+        deadline_s = asyncio.get_running_loop().time() + self._phase_s
+        return tuple(await asyncio.gather(*(self._observe_in_time(epoch, probe, deadline_s) for probe in drawn)))
+
+    async def _observe_in_time(self, epoch: int, drawn: DrawnProbe, deadline_s: float) -> Observation:
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await self._observe_one(epoch, drawn)
+        except TimeoutError:
+            unscored = Unscored(reason="own-deadline", is_provider_fault=False)
+            return Observation(outcome=_build_unscored(drawn, unscored, 0, 0), transcript=None)
 
     async def _observe_one(self, epoch: int, drawn: DrawnProbe) -> Observation:
         await asyncio.sleep(drawn.probe.delay_ms / 1000)
@@ -80,18 +92,18 @@ class Observer:
             receipt = SignedReceipt.from_json(canonical.decode(fetched.answer.receipt))
             response = fetched.answer.to_response()
             answer = verify_probe_answer(drawn, response, receipt, domain=self._domain, now_s=self._now_s())
+            transcript = build_transcript(
+                probe_index=drawn.index,
+                request=request,
+                answer=fetched.answer,
+                ttft_ms=fetched.ttft_ms,
+                latency_ms=fetched.latency_ms,
+            )
         except (InvalidInput, VerificationFailed) as error:
             log.info("receipt_refused", provider=drawn.offer.offer.provider.hex(), why=str(error)[:200])
             unscored = Unscored(reason="bad-receipt", is_provider_fault=True)
             outcome = _build_unscored(drawn, unscored, fetched.ttft_ms, fetched.latency_ms)
             return Observation(outcome=outcome, transcript=None)
-        transcript = build_transcript(
-            probe_index=drawn.index,
-            request=request,
-            answer=fetched.answer,
-            ttft_ms=fetched.ttft_ms,
-            latency_ms=fetched.latency_ms,
-        )
         claimed = build_claimed_answer(drawn, answer)
         statistics = await self._scorer.score(claimed)
         if isinstance(statistics, Unscored):

@@ -3,13 +3,17 @@
 Files of an epoch never change once written; the newest epoch is what `latest` means.
 """
 
+from collections.abc import Sequence
+
 from scoring import canonical
 from scoring.eip712 import Domain
-from scoring.errors import InvalidInput, OracleError
+from scoring.errors import OracleError
 from scoring.feed import build_feed, build_feed_proofs
 from scoring.feed_index import build_feed_index
+from scoring.hashing import keccak256
 from scoring.outcome import AggregationState
-from scoring.records import Checkpoint
+from scoring.records import Checkpoint, Commit
+from validator.board import EpochBoard
 from validator.epoch import CertifiedOutcome
 from validator.messages import Certified, RevealMessage
 from validator.store import DocumentKind, Store, build_seat_key
@@ -35,10 +39,13 @@ def publish_epoch(store: Store, certified: CertifiedOutcome, domain: Domain) -> 
     for item in certified.outcome.case_items:
         key = f"{epoch}:{item.offer_digest.hex()}"
         rows.append((DocumentKind.CASE_ITEM, key, epoch, item.encode()))
-    for message in certified.reveals.values():
-        key = build_seat_key(epoch, message.reveal.validator)
-        rows.append((DocumentKind.REVEAL, key, epoch, canonical.encode(message.to_json())))
+    rows += [_build_reveal_row(message) for message in certified.reveals.values()]
     store.put_documents(rows)
+
+
+def keep_reveal(store: Store, message: RevealMessage) -> None:
+    """Store a reveal message where peers find it by its digest."""
+    store.put_documents([_build_reveal_row(message)])
 
 
 def load_certified(store: Store, epoch: int) -> Certified | None:
@@ -59,21 +66,39 @@ def load_checkpoints(store: Store, count: int) -> dict[int, Checkpoint]:
     return {checkpoint.epoch: checkpoint for checkpoint in found}
 
 
+def load_messages(store: Store, board: EpochBoard, addresses: Sequence[bytes]) -> None:
+    """Put the commits and reveals that came before a restart back on the board of their epoch."""
+    seats = {address: seat for seat, address in enumerate(addresses)}
+    for document in store.list_documents(DocumentKind.COMMIT, board.epoch):
+        commit = Commit.decode(document.body)
+        if seats[commit.validator] not in board.commits:
+            board.put_commit(seats[commit.validator], commit)
+    for document in store.list_documents(DocumentKind.REVEAL, board.epoch):
+        message = RevealMessage.from_json(canonical.decode(document.body))
+        if seats[message.reveal.validator] not in board.reveals:
+            board.put_reveal(seats[message.reveal.validator], message)
+
+
 def load_state(store: Store) -> AggregationState | None:
     """Return the newest aggregation state in the store, or None before the first epoch."""
     document = store.find_latest(DocumentKind.AGGREGATION)
     return None if document is None else AggregationState.decode(document.body)
 
 
-def load_reveals(store: Store, certified: Certified, addresses: list[bytes]) -> dict[int, RevealMessage]:
+def load_reveals(store: Store, certified: Certified) -> dict[int, RevealMessage]:
     """Return the reveals that a certified epoch was computed from, by seat; raises OracleError when one is missing."""
-    epoch = certified.proposal.checkpoint.epoch
+    proposal = certified.proposal
     found = {}
-    for seat in certified.proposal.seats:
-        if seat >= len(addresses):
-            raise InvalidInput("names a seat that does not exist", "seats")
-        body = store.get_document(DocumentKind.REVEAL, build_seat_key(epoch, addresses[seat]))
+    for seat, digest in zip(proposal.seats, proposal.reveals, strict=True):
+        body = store.find_by_digest(digest, frozenset({DocumentKind.REVEAL}))
         if body is None:
-            raise OracleError(f"the reveal of seat {seat} in epoch {epoch} is missing from the store")
+            raise OracleError(f"the reveal of seat {seat} in epoch {proposal.checkpoint.epoch} is not in the store")
         found[seat] = RevealMessage.from_json(canonical.decode(body))
     return found
+
+
+def _build_reveal_row(message: RevealMessage) -> Row:
+    # Under its digest too: a seat may send two, and a certificate may name the one that came second.
+    body = canonical.encode(message.to_json())
+    key = f"{build_seat_key(message.reveal.epoch, message.reveal.validator)}:{keccak256(body).hex()}"
+    return (DocumentKind.REVEAL, key, message.reveal.epoch, body)

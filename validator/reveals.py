@@ -12,17 +12,30 @@ from validator.epoch import EpochContext
 from validator.messages import RevealMessage
 from validator.transcript import Transcript
 
+MAX_REASON_CHARACTERS = 64
+BASE_TRANSCRIPT_BYTES = 96 * 1024
+TRANSCRIPT_BYTES_PER_TOKEN = 1600
+"""What a provider may send within the limits of `validator.fetch`, escaped, and the request: evidence holds it all."""
+
 
 def verify_reveal(
     message: RevealMessage, commit: Commit, entry: ValidatorEntry, context: EpochContext, domain: Domain
 ) -> None:
     """Raise VerificationFailed or InvalidInput, with a sentence, unless the reveal counts in this epoch."""
+    _require(compute_struct_hash(message.reveal) == commit.reveal_digest, "the reveal does not match its commit")
+    verify_observations(message, entry, context, domain)
+
+
+def verify_observations(message: RevealMessage, entry: ValidatorEntry, context: EpochContext, domain: Domain) -> None:
+    """Raise VerificationFailed or InvalidInput unless the reveal is its seat's and accounts for the drawn probes.
+
+    Whether it was promised in time is the commit's to say, or a certificate's.
+    """
     reveal = message.reveal
     _require(reveal.validator == entry.address, "the reveal is of another seat")
     _require(reveal.epoch == context.epoch, "the reveal is of another epoch")
     root = compute_signing_root(reveal, domain)
     _require(bls.verify(entry.public_key, root, message.signature), "the reveal is not signed by its seat")
-    _require(compute_struct_hash(reveal) == commit.reveal_digest, "the reveal does not match its commit")
     alpha = compute_vrf_alpha(context.network, context.epoch, context.inputs.beacon)
     verify_vrf(entry.public_key, alpha, reveal.vrf_proof)
     drawn = context.draw(compute_vrf_output(reveal.vrf_proof))
@@ -40,7 +53,9 @@ def _verify_transcripts(
         len(by_digest) == len(message.transcripts) == len(scored), "transcripts and scored probes differ in number"
     )
     for outcome, probe in zip(message.reveal.outcomes, drawn, strict=True):
-        if not outcome.reason:
+        if outcome.reason:
+            _require(len(outcome.reason) <= MAX_REASON_CHARACTERS, "a reason is longer than a word")
+        else:
             _verify_scored(outcome, probe, by_digest.get(outcome.transcript_digest), context, domain)
 
 
@@ -50,6 +65,8 @@ def _verify_scored(
     if transcript is None:
         raise VerificationFailed("a scored probe has no transcript")
     _require(len(outcome.statistics_ppm) == len(context.plan.statistics), "a score has not the statistics of the plan")
+    limit = BASE_TRANSCRIPT_BYTES + TRANSCRIPT_BYTES_PER_TOKEN * context.plan.max_tokens
+    _require(len(transcript.encode()) <= limit, "a transcript is larger than any answer that is taken")
     answer = verify_transcript(probe, transcript.to_json(), domain)
     _require(outcome.output_tokens == answer.completion_tokens, "a score counts other tokens than the receipt")
 

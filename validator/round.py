@@ -31,17 +31,17 @@ async def run_epoch(seat: Seat, epoch: int) -> CertifiedOutcome:
 
     # 5. Commit, then reveal once commits of more than 2/3 of stake are in.
     await seat.agreement.commit(context, message.reveal)
-    reveals = await seat.agreement.reveal(context, message)
+    pool = await seat.agreement.reveal(context, message)
 
     # 6. Checkpoint and certificate: every seat computes the outcome itself and signs at most one.
-    certified = await seat.agreement.certify(context, seat.state, reveals)
+    certified = await seat.agreement.certify(context, seat.state, pool)
 
-    # 7. Publish, then hand the certificate to the ledger.
+    # 7. Publish, and fold everybody's receipted probes into our own e-processes: no epoch of a case may be missed.
     seat.adopt(certified)
-    await seat.ledger.submit_checkpoint(certified.checkpoint, certified.certificate)
-
-    # 8. Our own e-processes over everybody's receipted probes; evidence at the threshold; committee duty.
     await seat.casework.process_epoch(certified)
+
+    # 8. The ledger gets the certificate; evidence at the threshold; committee duty.
+    await seat.hand_over()
     await seat.prosecution.prosecute(certified.checkpoint)
     await seat.jury.serve()
     return certified

@@ -58,12 +58,16 @@ class Scorer:
             if await self._engine.decode(answer.token_ids) != answer.content:
                 return Unscored(reason="text-mismatch", is_provider_fault=True)
             prompt_ids = await self._engine.tokenize_chat(answer.messages)
-            statistics = await self._engine.score([self._build_request(answer, prompt_ids, answer.token_ids)])
+            tokens = await self._engine.score([self._build_request(answer, prompt_ids, answer.token_ids)])
         except InvalidInput:
             return Unscored(reason="refused-by-reference", is_provider_fault=True)
         except Unavailable:
             return Unscored(reason="own-engine", is_provider_fault=False)
-        return compute_statistics(statistics[0], answer.max_tokens, self._plan.statistic_ids)
+        try:
+            return compute_statistics(tokens[0], answer.max_tokens, self._plan.statistic_ids)
+        except InvalidInput:
+            # Numbers that are none: our engine's trouble.
+            return Unscored(reason="own-engine", is_provider_fault=False)
 
     async def compute_similarity(self, answer: ClaimedAnswer) -> int | None:
         """Return the similarity of the answer to fresh reference answers in ppm, None when it cannot be measured."""

@@ -1,12 +1,15 @@
 """One seat of the network: the parts that an epoch needs, and what the seat remembers between epochs."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from scoring import canonical
 from scoring.eip712 import Domain, compute_signing_root
-from scoring.errors import VerificationFailed
+from scoring.errors import OracleError, VerificationFailed
 from scoring.evidence.plan import Plan
 from scoring.outcome import EMPTY_STATE, AggregationState, EpochInputs
 from scoring.parameters import TrustParameters
@@ -21,9 +24,18 @@ from validator.ledger_port import LedgerPort, NetworkView
 from validator.messages import Certified, RevealMessage
 from validator.observer import Observation, Observer
 from validator.prosecution import Prosecution
-from validator.publishing import load_certified, load_checkpoints, load_reveals, load_state, publish_epoch
+from validator.publishing import (
+    load_certified,
+    load_checkpoints,
+    load_messages,
+    load_reveals,
+    load_state,
+    publish_epoch,
+)
 from validator.signer import Signer
 from validator.store import DocumentKind, Store
+
+log = structlog.get_logger()
 
 KEPT_CHECKPOINTS = 8
 """How many certified checkpoints stay in memory: beacons look back two."""
@@ -70,7 +82,9 @@ class Seat:
 
     async def open_epoch(self, epoch: int) -> EpochContext:
         """Fix the shared facts of an epoch; raises Unavailable when the ledger does not answer or stands elsewhere."""
-        self.board.move_to(epoch)
+        board = self.board.open(epoch, asyncio.get_running_loop().time())
+        load_messages(self.store, board, self._addresses)
+        await self._hand_over()
         return self.build_context(epoch, await self.ledger.get_view(epoch, self.previous))
 
     def load_own_reveal(self, epoch: int) -> RevealMessage | None:
@@ -93,13 +107,32 @@ class Seat:
         """Return 32 fresh secret bytes: the outcomes alone could be guessed from the commit."""
         return secrets.token_bytes(32)
 
+    async def hand_over(self) -> None:
+        """Bring the ledger the certified checkpoints that it lacks; if it is gone, the next epoch tries again."""
+        try:
+            await self._hand_over()
+        except OracleError as error:
+            log.warning("checkpoint_not_handed_over", epoch=self.last_epoch, why=str(error))
+
+    async def _hand_over(self) -> None:
+        # All that it lacks, in order: whoever certified them may be gone, and the next can only follow the last.
+        for epoch in range(await self.ledger.get_last_epoch() + 1, self.last_epoch + 1):
+            certified = load_certified(self.store, epoch)
+            if certified is not None:
+                await self.ledger.submit_checkpoint(certified.proposal.checkpoint, certified.certificate)
+
     def adopt(self, certified: CertifiedOutcome) -> None:
         """Store and publish a certified epoch and build on it from now on."""
         publish_epoch(self.store, certified, self.domain)
+        self.board.move_to(certified.checkpoint.epoch + 1)
         self.state = certified.outcome.state
         self.checkpoints[certified.checkpoint.epoch] = certified.checkpoint
         for epoch in sorted(self.checkpoints)[:-KEPT_CHECKPOINTS]:
             del self.checkpoints[epoch]
+
+    @property
+    def _addresses(self) -> list[bytes]:
+        return [entry.address for entry in self.facts.validator_set.validators]
 
     @property
     def last_epoch(self) -> int:
@@ -119,10 +152,12 @@ class Seat:
         self.checkpoints = load_checkpoints(self.store, KEPT_CHECKPOINTS)
         if not self.checkpoints:
             return
+        self.board.move_to(self.last_epoch + 1)
         for epoch in find_open_case_epochs(self.facts.plan, self.last_epoch):
             certified = load_certified(self.store, epoch)
             if certified is not None:
                 await self._replay(certified)
+        self.prosecution.resume(max(0, self.last_epoch - self.facts.plan.case_length_epochs), self.last_epoch)
 
     def build_context(self, epoch: int, view: NetworkView) -> EpochContext:
         """Return the shared facts of the epoch after the last certified one that we know."""
@@ -145,7 +180,6 @@ class Seat:
 
     async def _replay(self, certified: Certified) -> None:
         checkpoint = certified.proposal.checkpoint
-        addresses = [entry.address for entry in self.facts.validator_set.validators]
-        reveals = load_reveals(self.store, certified, addresses)
+        reveals = load_reveals(self.store, certified)
         view = await self.ledger.get_view(checkpoint.epoch, checkpoint.previous)
         await self.casework.process_epoch(ClosedEpoch(checkpoint=checkpoint, offers=view.offers, reveals=reveals))

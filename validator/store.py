@@ -41,7 +41,7 @@ class DocumentKind(StrEnum):
     COMMIT = "commit"
     """key = build_seat_key(epoch, validator)"""
     REVEAL = "reveal"
-    """key = build_seat_key(epoch, validator)"""
+    """key = build_seat_key(epoch, validator), ":", hex digest: a seat may show different ones to different peers"""
     PROPOSAL = "proposal"
     """key = build_seat_key(epoch, leader)"""
     CHECKPOINT = "checkpoint"
@@ -60,8 +60,10 @@ class DocumentKind(StrEnum):
     """key = hex digest of the bundle; stored before the evidence is signed"""
     EVIDENCE_VOTE = "evidence-vote"
     """key = hex digest of the evidence, ":", hex address of the signer"""
+    OWN_VOTE = "own-vote"
+    """key = hex challenge id; our vote in its committee, with the salt: never served to peers"""
     LEDGER_VIEW = "ledger-view"
-    """key = epoch; the facts that the epoch was computed from"""
+    """key = hex signing root of the checkpoint that closed these facts (the network's id: the genesis)"""
 
 
 PUBLIC_KINDS = frozenset(
