@@ -1,4 +1,4 @@
-"""A provider with receipts and an embedded ledger, both real and on loopback, for the tests of whoever deals with them."""
+"""A provider with receipts and an embedded ledger, both real and on loopback, for those who deal with them."""
 
 import asyncio
 import http.server

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from challenges.signed import SignedOffer
+from challenges.signed import SignedOffer, SignedReceipt
 from scoring.errors import InvalidInput, OracleError, Unavailable, VerificationFailed
 from validator.consumer import (
     MAX_ANSWER_BYTES,
@@ -65,8 +65,6 @@ def test_many_answers_make_a_dossier_in_the_order_of_their_counters(court: Court
 
 
 def load_receipt(response: dict[str, Any]) -> Any:
-    from challenges.signed import SignedReceipt
-
     return SignedReceipt.from_json(response["quiver_receipt"])
 
 

@@ -120,7 +120,7 @@ REFUSED: list[tuple[str, Callable[[Files], object], int, str]] = [
         "a receipt of another network",
         use_foreign_receipt,
         1,
-        "receipt 1 of the dossier: the receipt belongs to another",
+        "the receipt belongs to another network",
     ),
     ("an expired receipt", use_expired_receipt, 1, "receipt 1 of the dossier:"),
     ("somebody else's receipts", use_strangers_key, 1, "made out to another consumer than the one who files"),
