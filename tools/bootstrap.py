@@ -1,7 +1,10 @@
 """Create .venv with the pinned dependencies and the demo model packages. Standard library only.
 
-Does nothing when .venv already holds what pyproject.toml and constraints.txt ask for. Arguments are passed to pip.
+Does nothing when .venv already holds what pyproject.toml and constraints.txt ask for. Arguments are passed to pip; they
+say where packages come from, not which, so a later run without them installs nothing again.
 """
+
+from __future__ import annotations  # so that an older Python gets as far as the sentence about its version
 
 import hashlib
 import json
@@ -50,7 +53,7 @@ def main() -> int:
 
 
 def compute_stamp() -> str:
-    digest = hashlib.sha256(f"{sys.version_info[:2]} {ROOT} {sys.argv[1:]} {MODEL_PACKAGES}".encode())
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {ROOT} {TORCH} {MODEL_PACKAGES}".encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
@@ -66,11 +69,18 @@ def pip(arguments: list[str]) -> None:
 
 
 def announce_cuda(extra: list[str]) -> None:
-    if shutil.which("nvidia-smi") or not would_bring_cuda(extra):
+    if shutil.which("nvidia-smi") or has_torch() or not would_bring_cuda(extra):
         return
     print(CUDA_NOTICE.format(target=os.environ.get("QUIVER_MAKE_TARGET", "demo")), flush=True)
     if sys.stdin.isatty():
         time.sleep(10)
+
+
+def has_torch() -> bool:
+    """Tell whether the pinned torch is installed already, whatever its build: then pip brings no other."""
+    program = "import importlib.metadata as m; print(m.version('torch').partition('+')[0])"
+    done = subprocess.run([str(venv_python()), "-c", program], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == TORCH.partition("==")[2]
 
 
 def would_bring_cuda(extra: list[str]) -> bool:

@@ -46,8 +46,8 @@ def check_document(path: Path) -> Iterator[str]:
             for line in join_lines(block):
                 yield from (f"{name}: {problem}" for problem in check_line(line))
     for source, block in COPIED.findall(text):
-        if not (ROOT / source).is_file() or block.strip() not in (ROOT / source).read_text():
-            yield f"{name}: the block copied from {source} is not in it"
+        if not block.strip() or not (ROOT / source).is_file() or block.strip() not in (ROOT / source).read_text():
+            yield f"{name}: the block copied from {source} is empty or not in it"
 
 
 def join_lines(block: str) -> list[str]:
@@ -58,7 +58,11 @@ def join_lines(block: str) -> list[str]:
 
 def check_line(line: str) -> Iterator[str]:
     """Yield what is wrong with a `quiver` or `make` command."""
-    words = shlex.split(line, comments=True)
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:
+        yield f"not a shell command: {line!r} ({error})"
+        return
     while words and ("=" in words[0] and not words[0].startswith("-")):
         words = words[1:]
     if words[:1] == ["make"]:
