@@ -56,6 +56,7 @@ class NodeConfig:
     allows_private_endpoints: bool = False
     log_level: str = "info"
     probe_concurrency: int = 32
+    similarity_every: int = 4
     phases: PhaseTimeouts = field(default_factory=PhaseTimeouts)
 
     def __post_init__(self) -> None:
@@ -67,6 +68,7 @@ class NodeConfig:
         _require_integer(self.listen_port, "listen_port", 0, 65535)
         _require(isinstance(self.allows_private_endpoints, bool), "expected true or false", "allows_private_endpoints")
         _require_integer(self.probe_concurrency, "probe_concurrency", 1, 4096)
+        _require_integer(self.similarity_every, "similarity_every", 1, 1_000_000)
         levels = ("debug", "info", "warning", "error")
         _require(self.log_level in levels, f"expected one of {', '.join(levels)}", "log_level")
         _require(isinstance(self.phases, PhaseTimeouts), "expected a table", "phases")

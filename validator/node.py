@@ -154,7 +154,9 @@ async def open_node(stack: AsyncExitStack, config: NodeConfig, genesis: Genesis,
     """Open everything a validator needs on the stack and return the node, serving but not yet scheduled."""
     connections = await _open_connections(stack, config, genesis, keys)
     peers = build_peers(genesis)
-    seat = build_seat(genesis, keys, connections, peers, config.phases, config.probe_concurrency)
+    seat = build_seat(
+        genesis, keys, connections, peers, config.phases, config.probe_concurrency, config.similarity_every
+    )
     metrics = Metrics(CollectorRegistry())
     node = Node(seat, metrics, [peer for peer in peers if peer.address != keys.address], connections.peers)
     app = build_app(max(MAX_BODY_BYTES.values()) + MAX_ENVELOPE_BYTES)
@@ -219,6 +221,7 @@ def build_seat(
     peers: Sequence[Peer],
     phases: PhaseTimeouts,
     probe_concurrency: int,
+    similarity_every: int = 4,
 ) -> Seat:
     """Put a seat together from what is open; raises InvalidInput when the keys have no seat in this network."""
     validator_set, domain, plan = genesis.validator_set, genesis.domain, genesis.plan
@@ -241,6 +244,7 @@ def build_seat(
             connections.vocabulary_size,
             connections.now_s,
             concurrency=probe_concurrency,
+            similarity_every=similarity_every,
             phase_s=phases.probe_ms / 1000,
         ),
         agreement=Agreement(

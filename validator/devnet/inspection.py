@@ -15,8 +15,8 @@ from scoring.feed import ValidatorSetFile
 from validator.cli.http import download
 from validator.cli.output import write_file
 from validator.devnet.consumer import TARGETS, Consumer
-from validator.devnet.judging import read_judgement
-from validator.devnet.network import Network
+from validator.devnet.judging import describe_judge
+from validator.devnet.network import Network, build_environment
 from validator.devnet.result import ChallengeResult, DevnetResult, ProviderResult, SlashResult
 from validator.devnet.watch import MAX_AGE_S, RESOLVED_EVENT, Watch
 
@@ -29,7 +29,6 @@ def inspect(
 ) -> DevnetResult:
     """Return the result: what the ledger holds, and what separate processes say of the files."""
     watch.update()
-    judge = network.start_judge()
     set_path = home / "validator-set.json"
     trusted = ValidatorSetFile(domain=network.genesis.domain, validator_set=network.genesis.validator_set)
     write_file(set_path, trusted.encode())
@@ -63,7 +62,7 @@ def inspect(
         burned_wei=status.burned_wei,
         is_supply_conserved=is_conserved,
         is_feed_verified=is_feed_verified,
-        judge=read_judgement(network.directory, judge),
+        judge=describe_judge(build_environment()),
         commands=commands,
     )
 

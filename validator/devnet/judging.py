@@ -1,32 +1,49 @@
-"""What the judge is worth: measured on known answers, in a process of its own, and said plainly."""
+"""What the judge is worth: measured on known answers, in a process of its own, and said plainly.
+
+The measurement depends on the model and the items alone, so it is made once and kept beside the converted model.
+"""
 
 import json
 import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 
+from models.convert import get_cache_dir
+from models.profiles import load_profile
 from scoring.errors import Unavailable
-from validator.processes import Child, spawn
+from scoring.hashing import tagged_digest
+from validator.cli.output import write_file
 
-TIMEOUT_S = 180
-
-
-def start_judging(directory: Path, environment: dict[str, str]) -> Child:
-    """Start measuring the bundled model as a judge; its result is read with `read_judgement`."""
-    arguments = ["model", "judge", "--json"]
-    return spawn("judge", "quiver_oracle", arguments, log_path=_result_path(directory), environment=environment)
+TIMEOUT_S = 600
 
 
-def read_judgement(directory: Path, child: Child) -> str:
-    """Wait for the measurement and return it as a sentence; raises Unavailable when it failed."""
+def describe_judge(environment: Mapping[str, str]) -> str:
+    """Return a sentence about the bundled model as a judge; raises Unavailable when it cannot be measured."""
+    path = _find_path()
+    if not path.is_file():
+        write_file(path, _measure(environment))
+    return str(json.loads(path.read_bytes())["description"])
+
+
+def is_measured() -> bool:
+    """Tell whether the measurement has been made before."""
+    return _find_path().is_file()
+
+
+def _measure(environment: Mapping[str, str]) -> bytes:
+    command = [sys.executable, "-P", "-m", "quiver_oracle", "model", "judge", "--json"]
     try:
-        child.process.wait(TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False, env=dict(environment))
     except subprocess.TimeoutExpired:
         raise Unavailable(f"the judge was not measured within {TIMEOUT_S} s") from None
-    text = _result_path(directory).read_text()
-    if child.process.returncode:
-        raise Unavailable(f"the judge could not be measured:\n{text[-1000:]}")
-    return str(json.loads(text[text.index("{") :])["description"])
+    if done.returncode:
+        raise Unavailable(f"the judge could not be measured:\n{done.stderr[-1000:].decode(errors='replace')}")
+    return done.stdout
 
 
-def _result_path(directory: Path) -> Path:
-    return directory / "logs" / "judge.json"
+def _find_path() -> Path:
+    items = resources.files("models").joinpath("data", "judge_items.json").read_bytes()
+    digest = tagged_digest("quiver-judge-measurement", load_profile().manifest_digest, items)
+    return get_cache_dir() / f"judge-{digest.hex()[:16]}.json"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 from ledger.state.genesis import Genesis
-from validator.devnet.judging import start_judging
 from validator.devnet.layout import Cast, ProviderSpec, build_devnet_genesis
 from validator.keys import create_keys
 from validator.processes import Child, list_descendants, measure_pss_bytes, spawn, stop, wait_for_port
@@ -77,10 +76,6 @@ class Network:
         for port_file, child in started:
             wait_for_port(port_file, child, START_TIMEOUT_S)
 
-    def start_judge(self) -> Child:
-        """Start measuring the local judge: a process that ends by itself."""
-        return start_judging(self.directory, _build_environment())
-
     def measure_memory_bytes(self) -> int:
         """Return the proportional set size of all processes of the devnet, this one included."""
         pids = {os.getpid(), *list_descendants(os.getpid())}
@@ -134,6 +129,7 @@ class Network:
             "allows_private_endpoints": True,
             # Two providers at a time, the same for every seat: their batches fill and no answer waits for six others.
             "probe_concurrency": 4,
+            "similarity_every": 16,
             # Generous: a shared machine may stall one seat for a minute, and a phase ends early when all are done.
             "phases": {"probe_ms": 120_000, "commit_ms": 90_000, "reveal_ms": 60_000, "proposal_ms": 30_000},
         }
@@ -143,12 +139,13 @@ class Network:
 
     def _spawn(self, name: str, module: str, arguments: Sequence[str]) -> Child:
         log_path = self.directory / "logs" / f"{name}.log"
-        child = spawn(name, module, arguments, log_path=log_path, environment=_build_environment())
+        child = spawn(name, module, arguments, log_path=log_path, environment=build_environment())
         self.children.append(child)
         return child
 
 
-def _build_environment() -> dict[str, str]:
+def build_environment() -> dict[str, str]:
+    """Return the environment of a devnet's processes."""
     # One torch thread each: busy processes with two threads each starve one another.
     return {
         **os.environ,

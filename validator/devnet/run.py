@@ -16,13 +16,14 @@ from rich.live import Live
 
 from ledger.embedded.sync_client import SyncLedgerClient
 from ledger.state.transactions import PostPerformanceBond, RegisterProvider
-from scoring.errors import OracleError, Unavailable
+from scoring.errors import InvalidInput, OracleError, Unavailable
 from validator.cli.output import write_file
 from validator.consumer import fetch_offer
 from validator.devnet.consumer import Consumer
 from validator.devnet.inspection import inspect
 from validator.devnet.layout import BOND_QUIV, PROVIDERS, draw_cast
-from validator.devnet.network import Network
+from validator.devnet.judging import describe_judge, is_measured
+from validator.devnet.network import Network, build_environment
 from validator.devnet.result import ProviderResult, check_result
 from validator.devnet.screen import build_live, print_result
 from validator.devnet.watch import Watch
@@ -32,6 +33,7 @@ OPENING_EPOCHS = 1
 STALL_TIMEOUT_S = 300
 SETTLE_TIMEOUT_S = 60
 POLL_S = 1.0
+MAX_DIRECTORY_BYTES = 90
 PREPARE = "from models.bundled import prepare_bundled; prepare_bundled()"
 WEI = 10**18
 
@@ -39,6 +41,7 @@ WEI = 10**18
 def run_devnet(*, validators: int, epochs: int, json_path: Path | None, directory: Path | None, keep: bool) -> int:
     """Run a devnet and return the exit code: 0 when everything came out as it must."""
     console = Console()
+    _check_paths(json_path, directory)
     with ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
         home = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quiver-devnet-")))
@@ -62,11 +65,26 @@ def run_devnet(*, validators: int, epochs: int, json_path: Path | None, director
         return 0 if all(check.passed for check in check_result(result)) else 1
 
 
+def _check_paths(json_path: Path | None, directory: Path | None) -> None:
+    """Find out now, not after five minutes, that results have nowhere to go; raises InvalidInput."""
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise InvalidInput(f"there is no folder {json_path.parent}", "--json")
+    if directory is None:
+        return
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidInput(f"{directory} is not an empty folder: each devnet needs its own", "--dir")
+    if len(str(directory.absolute()).encode()) > MAX_DIRECTORY_BYTES:
+        raise InvalidInput(f"longer than {MAX_DIRECTORY_BYTES} bytes: the engine's socket in it has a limit", "--dir")
+
+
 def _prepare_model(console: Console) -> None:
     console.print("[dim]preparing the bundled model (converted once, then kept in the cache)[/dim]")
     done = subprocess.run([sys.executable, "-P", "-c", PREPARE], check=False)
     if done.returncode:
         raise Unavailable("the bundled model could not be prepared, see above")
+    if not is_measured():
+        console.print("[dim]measuring the model as a judge on known answers (once, about a minute)[/dim]")
+    describe_judge(build_environment())
 
 
 def _start(network: Network, epochs: int, console: Console) -> None:

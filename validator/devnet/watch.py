@@ -13,6 +13,8 @@ from validator.devnet.network import Network
 from validator.devnet.result import ProviderResult
 
 MAX_AGE_S = 3600
+MEMORY_EVERY = 5
+"""Adding up shared pages costs the kernel time: once in this many updates is enough."""
 
 
 @dataclass(slots=True)
@@ -27,13 +29,18 @@ class Watch:
     items: dict[str, FeedItem] = field(default_factory=dict)
     events: list[LedgerEvent] = field(default_factory=list)
     peak_memory_bytes: int = 0
+    _updates: int = 0
+    _feed_epoch: int = -1
 
     def update(self) -> None:
-        """Read the newest feed and ledger; what does not answer now is read next time."""
-        self.peak_memory_bytes = max(self.peak_memory_bytes, self.network.measure_memory_bytes())
+        """Read the ledger, and the feed of a new epoch; what does not answer now is read next time."""
+        self._updates += 1
+        if self._updates % MEMORY_EVERY == 1:
+            self.peak_memory_bytes = max(self.peak_memory_bytes, self.network.measure_memory_bytes())
         try:
             self._read_ledger()
-            self._read_feed()
+            if self._feed_epoch < self.epoch:
+                self._read_feed()
         except (Unavailable, InvalidInput):
             # Between two epochs an index may name what is still being written; a dead process is found elsewhere.
             return
@@ -67,6 +74,7 @@ class Watch:
         with FeedClient(self.network.validator_urls[0], trusted) as client:
             for item in self.providers:
                 self._take(item, client.get(item.address, max_age_s=MAX_AGE_S))
+        self._feed_epoch = max(item.trust_by_epoch[-1][0] for item in self.providers)
 
     def _take(self, item: ProviderResult, feed_item: FeedItem) -> None:
         if item.trust_by_epoch and item.trust_by_epoch[-1][0] >= feed_item.epoch:
