@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -48,15 +49,16 @@ def print_result(console: Console, result: DevnetResult) -> None:
             f"{'gained' if change >= 0 else 'lost'} {_quiv(abs(change))} (committee's e-values "
             f"{', '.join(challenge.e_values)})"
         )
-    console.print(f"\n[bold]Judge[/bold]\n  {result.judge}")
-    console.print(f"\n[bold]Ledger[/bold]\n  {_quiv(result.burned_wei)} burned; balances, stakes and burns add up")
+    console.print(f"\n[bold]Judge[/bold]\n  {escape(result.judge)}")
+    sums = "balances, stakes and burns add up" if result.is_supply_conserved else "the sums do NOT come out"
+    console.print(f"\n[bold]Ledger[/bold]\n  {_quiv(result.burned_wei)} burned; {sums}")
     console.print("\n[bold]Check it yourself[/bold]")
     for command in result.commands.values():
-        console.print(f"  {command}", soft_wrap=True, highlight=False)
+        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
     console.print()
     for check in check_result(result):
         mark = "[green]ok  [/green]" if check.passed else "[red]FAIL[/red]"
-        console.print(f"  {mark} {check.name} ({check.detail})", highlight=False)
+        console.print(f"  {mark} {check.name} ({escape(check.detail)})", highlight=False)
     memory = result.peak_memory_bytes / 1024**3
     console.print(f"\n{result.epochs} epochs in {result.seconds} s, {memory:.1f} GiB of memory at most")
     for sentence in find_limits_passed(result):
