@@ -220,6 +220,16 @@ def iterate_checked_probes(file: EvidenceFile) -> Iterator[CheckedProbe]:
                 yield CheckedProbe(epoch=epoch.epoch, seat=seat, drawn=probe, answer=answer)
 
 
+def iterate_scored_probes(file: EvidenceFile) -> Iterator[CheckedProbe]:
+    """Yield the checked probes that the witness gave statistics for: what its arithmetic rests on.
+
+    An answer that it could not score (no token ids, say) is in the bundle too, and must not stop a re-run.
+    """
+    for probe in iterate_checked_probes(file):
+        if file.statistics.get((probe.epoch, probe.seat, probe.drawn.index)) is not None:
+            yield probe
+
+
 def verify_transcript(drawn: DrawnProbe, transcript: Mapping[str, Json], domain: Domain) -> Answer:
     """Return the answer of a transcript whose receipt speaks of just this probe.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from challenges.evidence import CheckedProbe, EvidenceFile, Statistics, compute_witness_case, iterate_checked_probes
+from challenges.evidence import CheckedProbe, EvidenceFile, Statistics, compute_witness_case, iterate_scored_probes
 from models.load import LoadedModel, load_model, render_prompt
 from models.reference import score_batch
 from models.requests import ChatMessage, ReferenceRequest
@@ -24,19 +24,20 @@ def rerun_evidence(
     loaded = load_model(model, dtype=dtype)
     if loaded.manifest.compute_digest() != file.plan.manifest_digest:
         raise VerificationFailed(f"the model {model!r} is not the one that the evidence is about")
-    probes = list(iterate_checked_probes(file))
+    # A probe that the witness left out stays left out: we check its arithmetic, we do not add to it.
+    probes = list(iterate_scored_probes(file))
     statistics: Statistics = {}
     for start in range(0, len(probes), BATCH):
         batch = probes[start : start + BATCH]
         statistics.update(_score(file, loaded, batch))
         report_progress(min(start + BATCH, len(probes)), len(probes))
-    # A probe that the witness left out stays left out: we check its arithmetic, we do not add to it.
-    kept = {key: value for key, value in statistics.items() if file.statistics.get(key) is not None}
     own_seat = file.validator_set.index_of(file.witness)
     if own_seat is None:
         raise VerificationFailed("the witness is not in the validator set")
     epochs = tuple(item.epoch for item in file.bundle)
-    return compute_witness_case(file.plan, file.evidence, len(file.validator_set.validators), own_seat, epochs, kept)
+    return compute_witness_case(
+        file.plan, file.evidence, len(file.validator_set.validators), own_seat, epochs, statistics
+    )
 
 
 def _score(file: EvidenceFile, loaded: LoadedModel, probes: Sequence[CheckedProbe]) -> Statistics:

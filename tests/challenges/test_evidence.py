@@ -15,6 +15,7 @@ from challenges.evidence import (
     SeatEpoch,
     compute_bundle_digest,
     iterate_checked_probes,
+    iterate_scored_probes,
     parse_evidence_file,
     verify_evidence,
 )
@@ -53,6 +54,12 @@ def test_every_answered_probe_is_handed_to_a_rerun_in_order(trial: Trial, eviden
     first = probes[0]
     assert first.drawn == draw_probes(trial.plan, [trial.offer()], compute_vrf_output(trial.vrf_proof(0, 0)))[0]
     assert (first.answer.content, first.answer.completion_tokens) == ("answer 0", 8)
+
+
+def test_a_rerun_gets_what_the_witness_scored_and_nothing_else(trial: Trial, evidence_file: EvidenceFile) -> None:
+    unscored = {(0, 1, 0): None, **{key: value for key, value in evidence_file.statistics.items() if key[0] == 1}}
+    file = replace(evidence_file, statistics=unscored)
+    assert [(item.epoch, item.drawn.index) for item in iterate_scored_probes(file)] == [(1, 0), (1, 1)] * 4
 
 
 def test_missing_probes_weaken_it_and_are_counted(trial: Trial) -> None:

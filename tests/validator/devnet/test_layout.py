@@ -63,7 +63,7 @@ def test_the_genesis_survives_its_file_and_pays_everybody() -> None:
         assert held == (spec.stake_quiv + BOND_QUIV) * WEI
     terms = genesis.parameters.challenge
     assert 2 * (terms.filing_fee_wei + terms.bond_wei) <= CONSUMER_QUIV * WEI, "the consumer files two challenges"
-    assert BOND_QUIV * WEI >= terms.cover_wei, "a provider's bond covers a challenge"
+    assert terms.cover_wei <= BOND_QUIV * WEI, "a provider's bond covers a challenge"
     for keys, seat in zip(cast.validators, genesis.validators, strict=True):
         assert bls.pop_verify(keys.public_key, seat.proof_of_possession)
 
