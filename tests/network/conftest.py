@@ -9,7 +9,7 @@ import structlog
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from simulation.story import Story, play_story  # noqa: E402
+from simulation.story import Story, play_story
 
 
 @pytest.fixture(scope="session", autouse=True)

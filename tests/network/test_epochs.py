@@ -1,10 +1,11 @@
 """Epochs of a whole network: everybody computes the same, from draws that nobody chose."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
-from simulation.network import open_network
+from simulation.network import HASTY, open_network
 from simulation.provider import BROKEN
 from simulation.story import CAST, EPOCHS, Story
 
@@ -12,7 +13,9 @@ from quiver_oracle import ValidatorSetFile, VerificationFailed, parse_feed_proof
 from scoring import canonical
 from scoring.certificate import parse_bitfield, verify_certificate
 from scoring.eip712 import compute_signing_root
-from scoring.records import Flag, ProbeOutcome
+from scoring.evidence.wealth import ONE
+from scoring.records import FeedItem, Flag, ProbeOutcome
+from scoring.vrf import compute_vrf_output
 from validator.publishing import load_certified, load_reveals, load_state
 from validator.store import DocumentKind
 
@@ -65,8 +68,6 @@ def test_what_a_seat_probes_follows_from_its_random_function_alone(story: Story)
     for epoch in range(1, EPOCHS):
         context = story.outcomes[epoch][0].context
         for seat, message in story.own_reveals[epoch].items():
-            from scoring.vrf import compute_vrf_output
-
             drawn = context.draw(compute_vrf_output(message.reveal.vrf_proof))
             keys = [(item.provider, item.offer_digest, item.index) for item in message.reveal.outcomes]
             assert keys == [probe.key for probe in drawn], seat
@@ -102,8 +103,6 @@ def test_a_feed_item_is_refused_by_who_trusts_another_set(story: Story) -> None:
     )
     proof = parse_feed_proof(document.body)
     other = story.genesis.validator_set
-    from dataclasses import replace
-
     stranger = ValidatorSetFile(
         domain=story.genesis.domain, validator_set=replace(other, validators=other.validators[:3])
     )
@@ -172,7 +171,7 @@ def test_broken_answers_win_no_evidence(story: Story) -> None:
         for name in sorted(BROKEN):
             case = casework.cases[story.providers[name].offer.digest]
             assert case.missing_probes == case.accounted_probes
-            assert case.case_wealth < case_unit()
+            assert case.case_wealth < ONE
 
 
 def test_a_slashed_provider_carries_its_flag_in_the_feed(story: Story) -> None:
@@ -181,8 +180,6 @@ def test_a_slashed_provider_carries_its_flag_in_the_feed(story: Story) -> None:
 
 
 async def test_seven_seats_certify_with_five_and_not_with_four(tmp_path: Path) -> None:
-    from simulation.network import HASTY
-
     async with open_network(tmp_path, seats=7, providers=("honest",), phases=HASTY) as network:
         await network.certify_epoch(0)
         certified = await network.certify_epoch(1, range(5))
@@ -191,13 +188,7 @@ async def test_seven_seats_certify_with_five_and_not_with_four(tmp_path: Path) -
         assert all(isinstance(result, Exception) for result in results.values())
 
 
-def case_unit() -> int:
-    from scoring.evidence.wealth import ONE
-
-    return ONE
-
-
-def _find_item(story: Story, name: str):  # noqa: ANN202
+def _find_item(story: Story, name: str) -> FeedItem:
     offer = story.providers[name].offer
     return next(item for item in story.last().outcome.feed_items if item.offer_digest == offer.digest)
 

@@ -4,7 +4,7 @@ The clock of receipts stands still and all keys are fixed, so that beacons, draw
 """
 
 import asyncio
-import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,16 +13,6 @@ from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-
-from ledger.embedded.api import build_app as build_ledger_app
-from ledger.embedded.client import LedgerClient
-from ledger.embedded.store import LedgerStore
-from ledger.state.genesis import Genesis
-from ledger.state.transactions import PostPerformanceBond, RegisterProvider
-from scoring.errors import OracleError
-from scoring.evidence.plan import Plan
-from scoring.feed import ValidatorSetFile
-from scoring.schedule import compute_leader_order
 from simulation.engine import VOCABULARY, FakeEngine
 from simulation.provider import StandIn
 from simulation.setting import (
@@ -33,6 +23,16 @@ from simulation.setting import (
     build_simulation_plan,
     build_validator_keys,
 )
+
+from ledger.embedded.api import build_app as build_ledger_app
+from ledger.embedded.client import LedgerClient
+from ledger.embedded.store import LedgerStore
+from ledger.state.genesis import Genesis
+from ledger.state.transactions import PostPerformanceBond, RegisterProvider
+from scoring.errors import OracleError
+from scoring.evidence.plan import Plan
+from scoring.feed import ValidatorSetFile
+from scoring.schedule import compute_leader_order
 from validator.api import PublicApi
 from validator.catch_up import catch_up
 from validator.config import PhaseTimeouts
@@ -42,7 +42,7 @@ from validator.fetch import ProviderClient
 from validator.http_errors import build_app
 from validator.keys import ValidatorKeys, create_keys
 from validator.node import Connections, build_inbox, build_seat
-from validator.peer_envelope import ENVELOPE_HEADER, MAX_BODY_BYTES, MAX_ENVELOPE_BYTES, SignedEnvelope
+from validator.peer_envelope import ENVELOPE_HEADER, MAX_BODY_BYTES, MAX_ENVELOPE_BYTES, PeerEnvelope, SignedEnvelope
 from validator.peer_inbox import add_peer_routes
 from validator.peers import Peer, PeerClient, SendLimits
 from validator.round import run_epoch
@@ -71,8 +71,8 @@ class SimulatedSeat:
     port: int = 0
     engine: FakeEngine = field(default_factory=FakeEngine)
     is_hanging: bool = False
-    is_dropped: Callable[[str], bool] = lambda kind: False
-    """Tells whether an incoming message of a kind gets lost on the way."""
+    is_dropped: Callable[[PeerEnvelope], bool] = lambda envelope: False
+    """Tells whether an incoming message gets lost on the way."""
     seat: Seat | None = None
     client: PeerClient | None = None
     _stack: AsyncExitStack | None = None
@@ -113,11 +113,14 @@ class SimulatedSeat:
 
     async def run_epoch(self, epoch: int) -> CertifiedOutcome:
         """Do what the node does in an epoch."""
-        seat = self.get()
+        await self.catch_up(epoch)
+        return await run_epoch(self.get(), epoch)
+
+    async def catch_up(self, epoch: int) -> None:
+        """Adopt what was certified before an epoch."""
         assert self.client is not None
-        if seat.last_epoch < epoch - 1:
-            await catch_up(seat, self.others, self.client)
-        return await run_epoch(seat, epoch)
+        if self.get().last_epoch < epoch - 1:
+            await catch_up(self.get(), self.others, self.client)
 
     async def _open(self, stack: AsyncExitStack) -> Connections:
         store = Store(self.directory / "store.sqlite")
@@ -125,14 +128,13 @@ class SimulatedSeat:
         guard = SignGuard.open(self.directory / "guard.sqlite", self.directory / "keys")
         stack.callback(guard.close)
         signer = Signer(self.keys, guard, self.genesis.domain, self.genesis.network)
-        clock = itertools.count(1_800_000_000_000)
         peers = PeerClient(
             address=self.address,
             network=self.genesis.network,
             domain=self.genesis.domain,
             sign=signer.sign_envelope,
             counters=store,
-            now_ms=lambda: next(clock),
+            now_ms=lambda: int(time.time() * 1000),
             limits=LIMITS,
         )
         ledger = EmbeddedLedger(self.ledger_url, self.genesis.domain, self.keys.account_sk, store)
@@ -164,7 +166,7 @@ class SimulatedSeat:
         if self.is_hanging:
             await asyncio.sleep(3600)
         header = request.headers.get(ENVELOPE_HEADER)
-        if header is not None and self.is_dropped(SignedEnvelope.decode_header(header).envelope.kind):
+        if header is not None and self.is_dropped(SignedEnvelope.decode_header(header).envelope):
             # Looks delivered to its sender.
             return web.json_response({"status": "ok"})
         response: web.StreamResponse = await handler(request)
@@ -181,10 +183,17 @@ class SimulatedNetwork:
     ledger: LedgerStore
     ledger_url: str
     ledger_runner: web.AppRunner
+    epoch: int = 0
+    """The epoch that a test has taken last."""
 
     @property
     def up(self) -> list[SimulatedSeat]:
         return [seat for seat in self.seats if seat.is_up]
+
+    def take_epoch(self) -> int:
+        """Return the next epoch, for tests that share a network."""
+        self.epoch += 1
+        return self.epoch
 
     async def run_epoch(
         self, epoch: int, seats: Iterable[int] | None = None
@@ -217,7 +226,7 @@ class SimulatedNetwork:
 
     def order_leaders(self, epoch: int) -> tuple[int, ...]:
         """Return the seats in the order in which they lead an epoch."""
-        seat = self.up[0].get()
+        seat = max((seat.get() for seat in self.up), key=lambda seat: seat.last_epoch)
         beacon = compute_epoch_beacon(self.genesis.network, epoch, seat.checkpoints, self.genesis.beacon)
         return compute_leader_order(beacon, self.genesis.validator_set)
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
+from simulation.engine import decode_tokens, draw_tokens
+from simulation.setting import MANIFEST, NOW_S, START_S, provider_key
 
 from challenges.receipt import build_receipt, sign_offer, sign_receipt
 from challenges.signed import SignedOffer
 from scoring import canonical
+from scoring.ecdsa import address_of
 from scoring.eip712 import Domain
 from scoring.hashing import keccak256
 from scoring.records import Offer
-from simulation.engine import decode_tokens, draw_tokens
-from simulation.setting import MANIFEST, NOW_S, START_S, provider_key
 
 LIARS = frozenset({"liar"})
 BROKEN = frozenset({"hangs", "fails", "garbage", "deep", "endless", "mute", "forger", "short", "renamed"})
@@ -59,8 +60,6 @@ class StandIn:
             await self._runner.cleanup()
 
     def _build_offer(self, endpoint: str) -> SignedOffer:
-        from scoring.ecdsa import address_of
-
         # Who never answers is waited for ten times what it advertises.
         ttft_ms = 20 if self.character in ("hangs", "endless") else 2_000
         offer = Offer(

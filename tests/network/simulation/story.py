@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ledger.state.genesis import Genesis
-from ledger.state.holdings import LedgerState, Provider
-from scoring.ecdsa import address_of
 from simulation.network import open_network
 from simulation.provider import BROKEN, StandIn
 from simulation.setting import provider_key
+
+from ledger.state.genesis import Genesis
+from ledger.state.holdings import LedgerState, Provider
+from scoring.ecdsa import address_of
 from validator.casework import Casework
 from validator.epoch import CertifiedOutcome
 from validator.messages import RevealMessage
