@@ -24,13 +24,14 @@ BROKEN = frozenset({"hangs", "fails", "garbage", "deep", "endless", "mute", "for
 
 @dataclass
 class StandIn:
-    """One provider. `character` says what it does; `is_lying` lets a test change its mind for some requests."""
+    """One provider. `character` says what it does; `is_lying` and `compute_delay_s` let a test treat requests apart."""
 
     name: str
     character: str
     stake_quiv: int = 50_000
     requests: list[dict[str, Any]] = field(default_factory=list)
     is_lying: Callable[[dict[str, Any]], bool] | None = None
+    compute_delay_s: Callable[[dict[str, Any]], float] | None = None
     _runner: web.AppRunner | None = None
     _network: bytes = b""
     _domain: Domain | None = None
@@ -82,6 +83,8 @@ class StandIn:
     async def _answer(self, http: web.Request) -> web.StreamResponse:
         request = await http.json()
         self.requests.append(request)
+        if self.compute_delay_s is not None:
+            await asyncio.sleep(self.compute_delay_s(request))
         match self.character:
             case "hangs":
                 await asyncio.sleep(3600)
