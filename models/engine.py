@@ -52,6 +52,7 @@ def _serve(options: argparse.Namespace) -> int:
     from models.engine_desk import Desk
     from models.engine_work import Worker
     from models.load import load_model
+    from models.packing import pack_linears
 
     loaded = load_model(options.model, dtype=options.dtype, device=options.device, attn=options.attention)
     worker = Worker(loaded)

@@ -21,8 +21,8 @@ from validator.cli.output import write_file
 from validator.consumer import fetch_offer
 from validator.devnet.consumer import Consumer
 from validator.devnet.inspection import inspect
-from validator.devnet.layout import BOND_QUIV, PROVIDERS, draw_cast
 from validator.devnet.judging import describe_judge, is_measured
+from validator.devnet.layout import BOND_QUIV, PROVIDERS, draw_cast
 from validator.devnet.network import Network, build_environment
 from validator.devnet.result import ProviderResult, check_result
 from validator.devnet.screen import build_live, print_result

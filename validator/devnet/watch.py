@@ -13,6 +13,8 @@ from validator.devnet.network import Network
 from validator.devnet.result import ProviderResult
 
 MAX_AGE_S = 3600
+EXTRA_EPOCHS = 1
+"""Evidence of the last epoch reaches the ledger a moment after its checkpoint: it has until the next one."""
 MEMORY_EVERY = 5
 """Adding up shared pages costs the kernel time: once in this many updates is enough."""
 
@@ -50,7 +52,7 @@ class Watch:
         self.news.append(line)
 
     def is_finished(self, consumer: Consumer) -> bool:
-        """Tell whether the last epoch is certified and both challenges are over."""
+        """Tell whether the last epoch is certified and everything that follows from it is done (or will not be)."""
         resolved = {str(event.fields.get("challenge")) for event in self.events if event.name == RESOLVED_EVENT}
         filed = {f"0x{challenge_id.hex()}" for challenge_id in consumer.challenge_ids.values()}
         return self.epoch >= self.epochs and ((len(filed) == 2 and filed <= resolved) or self.epoch >= self.epochs + 3)

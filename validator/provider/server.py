@@ -96,10 +96,13 @@ def build_provider_app(
 def load_shelf(config: ProviderConfig) -> Shelf:
     """Load the claimed model and, for cheats that need them, other weights. Imports torch."""
     from models.load import load_model
+    from models.packing import pack_linears
 
     shelf = {CLAIMED: load_model(config.model, dtype=config.dtype, device=config.device)}
     if config.cheats.has_other_weights:
         shelf[CHEATING] = _load_other_weights(config)
+    # The weights that answer: a cheat's claimed ones are rarely used, and packing costs memory.
+    pack_linears(shelf[CHEATING if config.cheats.has_other_weights else CLAIMED])
     return shelf
 
 
