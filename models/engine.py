@@ -55,6 +55,7 @@ def _serve(options: argparse.Namespace) -> int:
     from models.packing import pack_linears
 
     loaded = load_model(options.model, dtype=options.dtype, device=options.device, attn=options.attention)
+    pack_linears(loaded)
     worker = Worker(loaded)
     desk = Desk(loaded, worker, options.socket)
     for number in (signal.SIGTERM, signal.SIGINT):
