@@ -1,14 +1,9 @@
-"""Makes `simulation` importable: whole networks in one process. Their log is kept to what went wrong."""
+"""The network that many tests look at, and its log kept to what went wrong."""
 
 import logging
-import sys
-from pathlib import Path
 
 import pytest
 import structlog
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from simulation.story import Story, play_story
 
 
