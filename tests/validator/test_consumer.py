@@ -86,6 +86,14 @@ def receipt_with(**changes: Any) -> Callable[[Court, dict[str, Any]], tuple[int,
     return lambda court, request: (200, json.dumps(court.answer(request, **changes)).encode())
 
 
+def receipt_dated(issued_in_s: int, expires_in_s: int) -> Callable[[Court, dict[str, Any]], tuple[int, bytes]]:
+    def answer(court: Court, request: dict[str, Any]) -> tuple[int, bytes]:
+        now_s = int(time.time())
+        return receipt_with(issued_s=now_s + issued_in_s, expires_s=now_s + expires_in_s)(court, request)
+
+    return answer
+
+
 def raw(body: bytes, status: int = 200) -> Callable[[Court, dict[str, Any]], tuple[int, bytes]]:
     return lambda court, request: (status, body)
 
@@ -105,8 +113,8 @@ REFUSED: list[tuple[str, Callable[[Court, dict[str, Any]], tuple[int, bytes]], t
     ("somebody else's receipt", receipt_with(consumer=b"\x01" * 20), VerificationFailed, "another consumer"),
     ("an old nonce", receipt_with(nonce=b"\x01" * 32), VerificationFailed, "another nonce"),
     ("another network", receipt_with(network=b"\x01" * 32), VerificationFailed, "another network"),
-    ("a receipt that has expired", receipt_with(expires_s=int(time.time()) - 1), VerificationFailed, "expired"),
-    ("a receipt of tomorrow", receipt_with(issued_s=int(time.time()) + 900), VerificationFailed, "in the future"),
+    ("a receipt that has expired", receipt_dated(-50, -1), VerificationFailed, "the receipt expired"),
+    ("a receipt of tomorrow", receipt_dated(900, 999), VerificationFailed, "in the future"),
     ("not JSON", raw(b"<html>"), InvalidInput, "not JSON"),
     ("a list", raw(b"[]"), InvalidInput, "not a JSON object"),
     ("broken UTF-8", raw(b'{"\xff":1}'), InvalidInput, "UTF-8"),
