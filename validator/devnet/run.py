@@ -26,7 +26,7 @@ from validator.devnet.layout import BOND_QUIV, PROVIDERS, draw_cast
 from validator.devnet.network import Network, build_environment
 from validator.devnet.result import ProviderResult, check_result
 from validator.devnet.screen import build_live, print_result
-from validator.devnet.watch import Watch
+from validator.devnet.watch import EXTRA_EPOCHS, Watch
 
 OPENING_EPOCHS = 1
 """Epoch 0 closes the registrations; providers are probed from epoch 1 on."""
@@ -89,7 +89,7 @@ def _prepare_model(console: Console) -> None:
 
 def _start(network: Network, epochs: int, console: Console) -> None:
     console.print("[dim]starting engine, ledger, providers[/dim]")
-    network.write_genesis(case_epochs=OPENING_EPOCHS + epochs)
+    network.write_genesis(case_epochs=OPENING_EPOCHS + epochs + EXTRA_EPOCHS)
     network.start_ledger()
     network.start_engine()
     network.start_providers()
