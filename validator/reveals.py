@@ -1,8 +1,9 @@
 """Checking a peer's reveal: the right seat, the promise kept, just the drawn probes, a receipt for each answer."""
 
 from challenges.evidence import verify_transcript
-from challenges.probing import DrawnProbe
-from scoring import bls
+from challenges.exchange import build_request_document
+from challenges.probing import DrawnProbe, build_probe_request
+from scoring import bls, canonical
 from scoring.eip712 import Domain, compute_signing_root, compute_struct_hash
 from scoring.errors import VerificationFailed
 from scoring.records import Commit, ProbeOutcome, ValidatorEntry
@@ -67,6 +68,10 @@ def _verify_scored(
     _require(len(outcome.statistics_ppm) == len(context.plan.statistics), "a score has not the statistics of the plan")
     limit = BASE_TRANSCRIPT_BYTES + TRANSCRIPT_BYTES_PER_TOKEN * context.plan.max_tokens
     _require(len(transcript.encode()) <= limit, "a transcript is larger than any answer that is taken")
+    request = canonical.encode(build_request_document(build_probe_request(probe)))
+    _require((transcript.probe_index, transcript.request) == (probe.index, request), "a transcript is of another probe")
+    times = (transcript.ttft_ms, transcript.latency_ms)
+    _require((outcome.ttft_ms, outcome.latency_ms) == times, "a score has other times than its transcript")
     answer = verify_transcript(probe, transcript.to_json(), domain)
     _require(outcome.output_tokens == answer.completion_tokens, "a score counts other tokens than the receipt")
 
