@@ -11,7 +11,8 @@ demo: install  ## the oracle end to end on a real model: ledger, four validators
 	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
 
 test: install  ## all tests, the devnet with the real model included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -m slow
 
 check: install  ## lint, types, import contracts, docs
 	$(BIN)/ruff check .

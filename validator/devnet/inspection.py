@@ -1,6 +1,8 @@
 """The end of a devnet as a stranger sees it: files fetched from a validator, verified by separate processes."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +26,10 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 STRANGER_TIMEOUT_S = 120
 
 
-def inspect(
-    network: Network, watch: Watch, consumer: Consumer, seconds: int, home: Path, *, is_kept: bool
-) -> DevnetResult:
-    """Return the result: what the ledger holds, and what separate processes say of the files."""
+def inspect(network: Network, watch: Watch, consumer: Consumer, seconds: int, home: Path) -> DevnetResult:
+    """Return the result: what the ledger holds, and what separate processes say of the files, which stay in `home`."""
     watch.update()
+    home.mkdir(parents=True, exist_ok=True)
     set_path = home / "validator-set.json"
     trusted = ValidatorSetFile(domain=network.genesis.domain, validator_set=network.genesis.validator_set)
     write_file(set_path, trusted.encode())
@@ -48,8 +49,6 @@ def inspect(
     if slashes:
         evidence_command = ["evidence", "verify", slashes[0].evidence_file, "--validator-set", str(set_path), "--rerun"]
         commands["evidence"] = _command(evidence_command)
-    if not is_kept:
-        commands["note"] = "# run with `--dir DIRECTORY` to keep these files"
     return DevnetResult(
         network=f"0x{network.genesis.network.hex()}",
         chain_id=network.genesis.chain_id,
@@ -158,4 +157,6 @@ def _run_stranger(arguments: list[str], output: dict[str, Any] | None = None) ->
 
 
 def _command(arguments: list[str]) -> str:
-    return " ".join(["quiver", *arguments])
+    # As it can be typed here: the demo's virtual environment need not be active.
+    name = "quiver" if shutil.which("quiver") else os.path.relpath(Path(sys.executable).with_name("quiver"))
+    return " ".join([name, *arguments])

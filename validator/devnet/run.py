@@ -33,6 +33,7 @@ OPENING_EPOCHS = 1
 STALL_TIMEOUT_S = 300
 SETTLE_TIMEOUT_S = 60
 POLL_S = 1.0
+PIPE_COLUMNS = 120
 MAX_DIRECTORY_BYTES = 90
 PREPARE = "from models.bundled import prepare_bundled; prepare_bundled()"
 WEI = 10**18
@@ -54,9 +55,8 @@ def run_devnet(*, validators: int, epochs: int, json_path: Path | None, director
         watch = Watch(network, [_build_provider_result(network, item.name) for item in PROVIDERS], epochs)
         consumer = Consumer(network)
         _follow(network, watch, consumer, console, started_s)
-        result = inspect(
-            network, watch, consumer, int(time.monotonic() - started_s), home, is_kept=directory is not None
-        )
+        results = directory or Path(f"devnet-{network.genesis.chain_id}")
+        result = inspect(network, watch, consumer, int(time.monotonic() - started_s), results)
         if json_path is not None:
             write_file(json_path, _encode(result.to_json()))
         print_result(console, result)
@@ -75,6 +75,11 @@ def _check_paths(json_path: Path | None, directory: Path | None) -> None:
         raise InvalidInput(f"{directory} is not an empty folder: each devnet needs its own", "--dir")
     if len(str(directory.absolute()).encode()) > MAX_DIRECTORY_BYTES:
         raise InvalidInput(f"longer than {MAX_DIRECTORY_BYTES} bytes: the engine's socket in it has a limit", "--dir")
+
+
+def _build_console() -> Console:
+    # A pipe has no width: what is kept of the output should not be folded at 80 columns.
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 
 
 def _prepare_model(console: Console) -> None:
@@ -97,7 +102,8 @@ def _start(network: Network, epochs: int, console: Console) -> None:
         for spec in network.providers:
             _register(network, ledger, spec.name, spec.stake_quiv)
     network.start_validators()
-    console.print("[dim]four or more validators serve; epoch 0 closes the registrations[/dim]")
+    count = len(network.cast.validators)
+    console.print(f"[dim]{count} validators serve; epoch 0 closes the registrations[/dim]")
 
 
 def _register(network: Network, ledger: SyncLedgerClient, name: str, stake_quiv: int) -> None:
