@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -159,4 +160,4 @@ def _run_stranger(arguments: list[str], output: dict[str, Any] | None = None) ->
 def _command(arguments: list[str]) -> str:
     # As it can be typed here: the demo's virtual environment need not be active.
     name = "quiver" if shutil.which("quiver") else os.path.relpath(Path(sys.executable).with_name("quiver"))
-    return " ".join([name, *arguments])
+    return shlex.join([name, *arguments])
