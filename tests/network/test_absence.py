@@ -10,6 +10,7 @@ from simulation.network import HASTY, SimulatedNetwork, SimulatedSeat, open_netw
 from scoring.certificate import parse_bitfield
 from scoring.errors import OracleError
 from validator.agreement import EpochAbandoned
+from validator.board import Board
 from validator.epoch import CertifiedOutcome
 from validator.publishing import load_certified
 from validator.store import DocumentKind
@@ -190,6 +191,9 @@ async def test_a_restart_replays_the_open_case_to_the_same_wealth(network: Simul
     await sim.stop()
     await sim.start()
     assert dict(sim.get().casework.cases) == before
+    # Messages of the next epoch are taken at once, however high its number.
+    assert network.epoch > 2 * Board.WINDOW
+    sim.get().board.at(network.epoch + 1)
     assert (sim.get().state, sim.get().previous) == (state, previous)
 
 
