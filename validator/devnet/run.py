@@ -41,7 +41,7 @@ WEI = 10**18
 
 def run_devnet(*, validators: int, epochs: int, json_path: Path | None, directory: Path | None, keep: bool) -> int:
     """Run a devnet and return the exit code: 0 when everything came out as it must."""
-    console = Console()
+    console = _build_console()
     _check_paths(json_path, directory)
     with ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
