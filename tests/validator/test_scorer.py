@@ -85,8 +85,18 @@ async def test_similarity_is_measured_or_absent_and_never_zero_for_want_of_an_en
 
 @pytest.mark.parametrize(
     "messages",
-    [None, {}, [], "hello", [5], [{}], [{"role": "user"}], [{"role": "user", "content": None}]]
-    + [[{"role": "user", "content": "x", "name": "y"}], [{"role": 5, "content": "x"}]],
+    [
+        None,
+        {},
+        [],
+        "hello",
+        [5],
+        [{}],
+        [{"role": "user"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": "x", "name": "y"}],
+        [{"role": 5, "content": "x"}],
+    ],
 )
 def test_messages_that_are_none_are_refused(messages: object) -> None:
     with pytest.raises(InvalidInput):
