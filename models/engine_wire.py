@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from models.manifest import ModelManifest
 from models.requests import Generation, GenerationRequest, ReferenceRequest, TokenLogprob, TokenStatistics
+from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput, MissingExtra, OracleError, Unavailable
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -150,8 +151,10 @@ def _check_size(head: bytes) -> int:
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        text = data.decode("utf-8", "surrogatepass")
+        verify_depth(text)
+        value = json.loads(text)
+    except (ValueError, InvalidInput) as error:
         raise InvalidInput(f"not JSON: {error}", "engine") from None
     if not isinstance(value, dict):
         raise InvalidInput("expected an object", "engine")

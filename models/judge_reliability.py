@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from models.judge import Comparison, Judge, Unscored
+from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput
 from scoring.interval import compute_wilson_low_ppm
 
@@ -91,8 +92,9 @@ def load_known_items() -> tuple[KnownItem, ...]:
 def parse_known_items(text: str) -> tuple[KnownItem, ...]:
     """Read items from JSON text of kind quiver-judge-items-v1; raises InvalidInput with the place."""
     try:
+        verify_depth(text)
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, InvalidInput) as error:
         raise InvalidInput(f"not JSON: {error}", "items") from None
     if not isinstance(document, dict) or document.get("kind") != ITEMS_KIND:
         raise InvalidInput(f"expected an object of kind {ITEMS_KIND}", "kind")

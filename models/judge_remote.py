@@ -22,6 +22,8 @@ from models.judge import (
     require_independent,
 )
 from models.requests import ChatMessage
+from scoring.canonical import verify_depth
+from scoring.errors import InvalidInput
 
 MAX_BODY_BYTES = 256 * 1024
 DEADLINE_S = 60.0
@@ -132,8 +134,10 @@ def _read_body(response: httpx.Response, end_s: float) -> bytes:
 
 def _parse(body: bytes) -> object:
     try:
-        document: object = json.loads(body.decode("utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        text = body.decode("utf-8")
+        verify_depth(text)
+        document: object = json.loads(text, parse_constant=_refuse)
+    except (ValueError, InvalidInput):
         raise _NoVerdict("malformed") from None
     return document
 

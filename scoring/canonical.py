@@ -5,6 +5,7 @@ valid Unicode. The subset of RFC 8785 without numbers beyond integers.
 """
 
 import json
+import re
 from typing import NoReturn
 
 from scoring.errors import InvalidInput
@@ -12,6 +13,9 @@ from scoring.errors import InvalidInput
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+
+# Whole strings, so that brackets inside them do not count. Possessive and with an optional end: linear on any input.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[\[{\]}]', re.DOTALL)
 
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
 
@@ -44,7 +48,7 @@ def decode_lenient(data: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"not UTF-8 at byte {error.start}") from None
-    _refuse_deep(text)
+    verify_depth(text)
     try:
         value: Json = json.loads(
             text, object_pairs_hook=_object, parse_float=_refuse_float, parse_constant=_refuse_float, parse_int=_integer
@@ -55,25 +59,19 @@ def decode_lenient(data: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
     return value
 
 
-def _refuse_deep(text: str) -> None:
-    # The C parser recurses: depth is bounded before it runs, over-counting brackets inside strings is harmless
-    # only if those are skipped, so strings are skipped here.
-    depth, inside, escaped = 0, False, False
-    for char in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                inside = False
-        elif char == '"':
-            inside = True
-        elif char in "[{":
+def verify_depth(text: str) -> None:
+    """Raise InvalidInput when JSON text nests deeper than 32; for every text that a stranger wrote, before parsing it.
+
+    The C parser recurses, and its own limit is the interpreter's, which libraries raise until the stack runs out.
+    """
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        first = text[match.start()]
+        if first in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise InvalidInput(f"nested deeper than {MAX_DEPTH}")
-        elif char in "]}":
+        elif first in "]}":
             depth -= 1
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput, Unavailable
 
 MAX_CONFIG_BYTES = 256 * 1024
@@ -125,6 +126,7 @@ def _parse(path: Path, data: bytes) -> Mapping[str, Any]:
         text = data.decode("utf-8")
         if path.suffix == ".toml":
             return tomllib.loads(text)
+        verify_depth(text)
         document = json.loads(text, object_pairs_hook=_unique_keys)
     except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidInput(f"not {path.suffix.lstrip('.') or 'JSON'}: {error}") from None

@@ -12,6 +12,7 @@ import httpx
 
 from challenges.filing import MAX_DOSSIER_BYTES, Dossier, build_dossier
 from challenges.receipt import SignedOffer, SignedReceipt, verify_receipt
+from scoring.canonical import verify_depth
 from scoring.eip712 import Domain
 from scoring.errors import InvalidInput, Unavailable
 from validator.hostile_json import parse_hostile_json
@@ -84,14 +85,16 @@ def load_answers(path: Path) -> list[ReceiptedAnswer]:
 def _parse_line(line: bytes, place: str) -> ReceiptedAnswer:
     try:
         # The consumer's own file: floats (temperature) are kept, the receipt's digests decide on the rest.
-        document = json.loads(line)
+        text = line.decode("utf-8")
+        verify_depth(text)
+        document = json.loads(text)
         if not isinstance(document, dict) or not all(
             isinstance(document.get(k), dict) for k in ("request", "response")
         ):
             raise InvalidInput("expected an object with request and response")
         response = document["response"]
         receipt = SignedReceipt.from_json(response.get("quiver_receipt"))
-    except (InvalidInput, ValueError, RecursionError) as error:
+    except (InvalidInput, ValueError) as error:
         raise InvalidInput(f"{place}: {error}") from None
     return ReceiptedAnswer(request=document["request"], response=response, receipt=receipt)
 

@@ -6,9 +6,9 @@ integer is refused and a float elsewhere costs nothing.
 """
 
 import json
-import re
 from typing import Final, NoReturn
 
+from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput
 
 MAX_DEPTH = 32
@@ -24,9 +24,6 @@ class _DroppedNumber:
 
 DROPPED_NUMBER: Final = _DroppedNumber()
 
-# Whole strings, so that brackets inside them do not count. Possessive and with an optional end: linear on any input.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[\[{\]}]', re.DOTALL)
-
 
 def parse_hostile_json(data: bytes, max_bytes: int) -> object:
     """Parse JSON bytes into dicts, lists, strings, integers, booleans, None and DROPPED_NUMBER.
@@ -40,7 +37,7 @@ def parse_hostile_json(data: bytes, max_bytes: int) -> object:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"not UTF-8 at byte {error.start}") from None
-    _refuse_deep(text)
+    verify_depth(text)
     try:
         value: object = json.loads(
             text,
@@ -52,19 +49,6 @@ def parse_hostile_json(data: bytes, max_bytes: int) -> object:
     except json.JSONDecodeError as error:
         raise InvalidInput(f"not JSON: {error.msg} at character {error.pos}") from None
     return value
-
-
-def _refuse_deep(text: str) -> None:
-    # The C parser recurses, so depth is bounded before it runs.
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        first = text[match.start()]
-        if first in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidInput(f"nested deeper than {MAX_DEPTH}")
-        elif first in "]}":
-            depth -= 1
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -104,14 +104,16 @@ async def test_catching_up_waits_for_no_peer_that_hangs(network: SimulatedNetwor
 
 
 async def test_a_seat_that_missed_a_reveal_fetches_it_from_any_peer(network: SimulatedNetwork) -> None:
-    deaf = network.seats[3]
-    deaf.is_dropped = lambda envelope: (envelope.kind, envelope.sender) == ("reveal", network.seats[0].address)
+    # Not the leader: a leader proposes what has reached it.
+    order = network.order_leaders(network.epoch + 1)
+    deaf, unheard = network.seats[order[-1]], order[0]
+    deaf.is_dropped = lambda envelope: (envelope.kind, envelope.sender) == ("reveal", network.seats[unheard].address)
     try:
         certified = await network.certify_epoch(network.take_epoch())
     finally:
         deaf.is_dropped = lambda envelope: False
     assert len(certified.reveals) == 4
-    assert 0 not in deaf.get().board.at(network.epoch).reveals
+    assert unheard not in deaf.get().board.at(network.epoch).reveals
 
 
 async def test_a_seat_that_missed_the_certificate_adopts_it_from_its_peers(network: SimulatedNetwork) -> None:

@@ -87,7 +87,7 @@ FILES = [
     ("nothing", "node.json", "", "not json"),
     ("a list", "node.json", "[]", "expected an object"),
     ("a key twice", "node.json", '{"a": 1, "a": 2}', "twice"),
-    ("deep nesting", "node.json", "[" * 200_000, "not json"),
+    ("deep nesting", "node.json", "[" * 200_000, "nested deeper"),
     ("broken TOML", "node.toml", "a = ", "not toml"),
     ("JSON in TOML", "node.toml", "{}", "not toml"),
     ("too much", "node.json", " " * 300_000, "over 262144 bytes"),

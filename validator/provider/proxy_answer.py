@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from challenges.receipt import compute_token_ids_digest, parse_answer
+from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput, OracleError
 from validator.provider.response_digest import ResponseDigest
 from validator.provider.sse import read_data
@@ -117,8 +118,10 @@ class ObservedAnswer:
 
 def _parse_chunk(data: bytes) -> dict[str, Any]:
     try:
-        chunk = json.loads(data)
-    except (ValueError, RecursionError):
+        text = data.decode("utf-8")
+        verify_depth(text)
+        chunk = json.loads(text)
+    except (ValueError, InvalidInput):
         raise NotReceiptable("a chunk is not JSON") from None
     if not isinstance(chunk, dict):
         raise NotReceiptable("a chunk is not an object")

@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from scoring.canonical import verify_depth
+from scoring.errors import InvalidInput
 from validator.provider.api_errors import ApiError
 
 BODY_TIMEOUT_S = 20.0
@@ -34,12 +36,12 @@ async def read_body(request: web.Request, max_bytes: int, timeout_s: float = BOD
 def parse_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in a body; raises ApiError 400 on anything else, duplicate keys and NaN included."""
     try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
-        )
+        text = body.decode("utf-8")
+        verify_depth(text)
+        document = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
-    except RecursionError:
+    except InvalidInput:
         raise _not_json("nested too deeply") from None
     except ValueError as error:
         raise _not_json(str(error)) from None
