@@ -86,16 +86,16 @@ async def test_similarity_is_measured_or_absent_and_never_zero_for_want_of_an_en
 @pytest.mark.parametrize(
     "messages",
     [
-        None,
-        {},
-        [],
-        "hello",
-        [5],
-        [{}],
-        [{"role": "user"}],
-        [{"role": "user", "content": None}],
-        [{"role": "user", "content": "x", "name": "y"}],
-        [{"role": 5, "content": "x"}],
+        pytest.param(None, id="null"),
+        pytest.param({}, id="an object"),
+        pytest.param([], id="none at all"),
+        pytest.param("hello", id="a text"),
+        pytest.param([5], id="a number"),
+        pytest.param([{}], id="an empty message"),
+        pytest.param([{"role": "user"}], id="no content"),
+        pytest.param([{"role": "user", "content": None}], id="null for content"),
+        pytest.param([{"role": "user", "content": "x", "name": "y"}], id="a key too many"),
+        pytest.param([{"role": 5, "content": "x"}], id="a number for a role"),
     ],
 )
 def test_messages_that_are_none_are_refused(messages: object) -> None:
