@@ -1,11 +1,12 @@
 """JSON from adversaries: every limit is checked before the parser that it protects, and nothing unusual gets through.
 
-Unlike `scoring.canonical` this takes floating-point numbers, because providers' answers hold log probabilities. Their
-values are never needed: each becomes DROPPED_NUMBER, which no field of ours accepts, so a float in the place of an
+Unlike `scoring.canonical` this takes floating-point numbers, because providers' answers hold log probabilities. Unless
+the caller wants their values, each becomes DROPPED_NUMBER, which no field of ours accepts, so a float in the place of an
 integer is refused and a float elsewhere costs nothing.
 """
 
 import json
+import math
 from typing import Final, NoReturn
 
 from scoring.canonical import verify_depth
@@ -25,11 +26,11 @@ class _DroppedNumber:
 DROPPED_NUMBER: Final = _DroppedNumber()
 
 
-def parse_hostile_json(data: bytes, max_bytes: int) -> object:
-    """Parse JSON bytes into dicts, lists, strings, integers, booleans, None and DROPPED_NUMBER.
+def parse_hostile_json(data: bytes, max_bytes: int, *, keeps_numbers: bool = False) -> object:
+    """Parse JSON bytes into dicts, lists, strings, integers, booleans, None and DROPPED_NUMBER (or floats, if kept).
 
-    Raises InvalidInput on oversize, bad UTF-8, a byte-order mark, nesting over 32, duplicate keys, NaN or Infinity,
-    integers of more than 16 digits, and anything that is not JSON.
+    Raises InvalidInput on oversize, bad UTF-8, a byte-order mark, nesting over 32, duplicate keys, NaN or Infinity (a
+    kept float that overflows included), integers of more than 16 digits, and anything that is not JSON.
     """
     if len(data) > max_bytes:
         raise InvalidInput(f"document of {len(data)} bytes is over the limit of {max_bytes}")
@@ -42,7 +43,7 @@ def parse_hostile_json(data: bytes, max_bytes: int) -> object:
         value: object = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_float=lambda _: DROPPED_NUMBER,
+            parse_float=_float if keeps_numbers else lambda _: DROPPED_NUMBER,
             parse_constant=_refuse_constant,
             parse_int=_integer,
         )
@@ -60,6 +61,13 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise InvalidInput(f"{text} is not a number")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise InvalidInput(f"number {text[:20]}... is too large")
+    return value
 
 
 def _integer(text: str) -> int:

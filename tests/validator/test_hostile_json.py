@@ -56,6 +56,12 @@ def test_drops_numbers_with_a_fraction_or_an_exponent() -> None:
     assert parsed == [DROPPED_NUMBER, DROPPED_NUMBER, DROPPED_NUMBER, 3]
 
 
+def test_keeps_numbers_for_those_who_need_them_but_no_infinity() -> None:
+    assert parse_hostile_json(b"[1.5, -1e-7, 3]", 100, keeps_numbers=True) == [1.5, -1e-7, 3]
+    with pytest.raises(InvalidInput, match="too large"):
+        parse_hostile_json(b"[1e999999999]", 100, keeps_numbers=True)
+
+
 @pytest.mark.parametrize(
     "data",
     [b'"' + b'\\"' * 500_000, b'"' * 1_000_001, b'{"' + b"\\" * 1_000_000, b'["' + b"a" * 1_000_000, b'""' * 500_000],
