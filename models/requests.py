@@ -18,7 +18,10 @@ MAX_TOP_LOGPROBS = 20
 
 SAMPLER_NONE = "none"
 SAMPLER_GUMBEL = "gumbel-philox-v1"
-SAMPLERS = (SAMPLER_NONE, SAMPLER_GUMBEL)
+SAMPLER_EXPONENTIAL = "vllm-exponential"
+SAMPLER_INVERSE_CDF = "inverse-cdf"
+SEEDED_SAMPLERS = (SAMPLER_GUMBEL, SAMPLER_EXPONENTIAL, SAMPLER_INVERSE_CDF)
+SAMPLERS = (SAMPLER_NONE, *SEEDED_SAMPLERS)
 
 GRID_TEMPERATURES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
 GRID_TOP_PS = (1.0, 0.95, 0.9)
@@ -54,12 +57,15 @@ class GenerationRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    sampler: str = SAMPLER_GUMBEL
 
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.top_p, self.top_k, self.seed)
         check_token_ids(self.prompt_ids, "prompt_ids")
         if not self.prompt_ids:
             raise InvalidInput("a prompt needs at least one token", "prompt_ids")
+        if self.sampler not in SEEDED_SAMPLERS:
+            raise InvalidInput(f"answers are drawn by {', '.join(SEEDED_SAMPLERS)}, not {self.sampler!r}", "sampler")
         _check_integer(self.max_tokens, 1, MAX_TOKENS, "max_tokens")
         if self.logprobs is not None:
             _check_integer(self.logprobs, 0, MAX_TOP_LOGPROBS, "logprobs")
@@ -112,8 +118,8 @@ class ReferenceRequest:
             raise InvalidInput("a prompt needs at least one token", "prompt_ids")
         if self.sampler not in SAMPLERS:
             raise InvalidInput(f"this engine knows {', '.join(SAMPLERS)}, not {self.sampler!r}", "sampler")
-        if self.sampler == SAMPLER_GUMBEL and self.seed is None:
-            raise InvalidInput(f"{SAMPLER_GUMBEL} needs the seed of the request", "seed")
+        if self.sampler in SEEDED_SAMPLERS and self.seed is None:
+            raise InvalidInput(f"{self.sampler} needs the seed of the request", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
