@@ -1,7 +1,7 @@
 """JSON from adversaries: every limit is checked before the parser that it protects, and nothing unusual gets through.
 
-Unlike `scoring.canonical` this takes floating-point numbers, because providers' answers hold log probabilities. Unless
-the caller wants their values, each becomes DROPPED_NUMBER, which no field of ours accepts, so a float in the place of an
+Unlike `scoring.canonical` this takes floating-point numbers, because answers hold log probabilities. Unless the
+caller wants their values, each becomes DROPPED_NUMBER, which no field of ours accepts, so a float in the place of an
 integer is refused and a float elsewhere costs nothing.
 """
 

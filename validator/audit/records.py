@@ -208,6 +208,14 @@ class Examiner(Protocol):
         """Return the evidence before the first appraisal."""
         ...
 
+    def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
+        """Return the sampler of ours that these seeded answers come from, None unless it is beyond doubt.
+
+        Called once, with the answers of the discovery, when the seed repeats answers and no sampler was declared.
+        They are no evidence afterwards. A wrong guess would make an honest provider look like a cheat: in doubt, None.
+        """
+        ...
+
     def examine(self, outcomes: Sequence[Outcome]) -> list[Appraisal]:
         """Return one appraisal for each outcome, in their order; a `Missing` one bets the smallest factor.
 
