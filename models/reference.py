@@ -1,10 +1,13 @@
 """The teacher-forced reference pass: claimed answers in, per-token statistics out, logits never.
 
 Answers are sorted by length and padded on the right, so that causal attention needs no mask; the projection to the
-vocabulary runs over a few dozen positions at a time, which bounds the memory whatever the batch.
+vocabulary runs over a few dozen positions at a time, which bounds the memory whatever the batch. The statistics of
+these positions are shared out over as many threads as torch has (numpy lets go of the interpreter on long rows).
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -60,19 +63,33 @@ def _group_by_length(items: Sequence[ReferenceRequest]) -> list[list[int]]:
 
 @torch.inference_mode()
 def _score_group(loaded: LoadedModel, items: list[ReferenceRequest]) -> list[TokenStatistics]:
+    hidden = compute_answer_states(loaded, items)
+    places = [(item, position) for item in items for position in range(len(item.output_ids))]
+    rows: list[PositionStatistics] = []
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(places), CHUNK_POSITIONS):
+            logits = project_logits(loaded, hidden[start : start + CHUNK_POSITIONS]).cpu().numpy()
+            rows += _compute_rows(pool, logits, places[start : start + CHUNK_POSITIONS])
+    found = iter(rows)
+    return [join_statistics([next(found) for _ in item.output_ids], item) for item in items]
+
+
+def compute_answer_states(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> Any:
+    """Return the hidden states that the output tokens were drawn from, [all output positions in order, size]."""
     # The last output token is scored but never fed.
     ids = torch.zeros(len(items), max(_compute_length(item) for item in items) - 1 or 1, dtype=torch.long)
     for row, item in enumerate(items):
         tokens = (item.prompt_ids + item.output_ids)[: ids.shape[1]]
         ids[row, : len(tokens)] = torch.tensor(tokens)
     hidden = compute_hidden(loaded, ids.to(loaded.device))
-    places = [(row, position) for row, item in enumerate(items) for position in range(len(item.output_ids))]
-    rows: list[list[PositionStatistics]] = [[] for _ in items]
-    for start in range(0, len(places), CHUNK_POSITIONS):
-        chunk = places[start : start + CHUNK_POSITIONS]
-        columns = [len(items[row].prompt_ids) - 1 + position for row, position in chunk]
-        logits = project_logits(loaded, hidden[[row for row, _ in chunk], columns]).cpu().numpy()
-        for values, (row, position) in zip(logits, chunk, strict=True):
-            item = items[row]
-            rows[row].append(compute_position_statistics(values, item.output_ids[position], item, position))
-    return [join_statistics(rows[row], item) for row, item in enumerate(items)]
+    rows = [row for row, item in enumerate(items) for _ in item.output_ids]
+    columns = [len(item.prompt_ids) - 1 + position for item in items for position in range(len(item.output_ids))]
+    return hidden[rows, columns]
+
+
+def _compute_rows(pool: Executor, logits: Any, places: list[tuple[ReferenceRequest, int]]) -> list[PositionStatistics]:
+    def compute(index: int) -> PositionStatistics:
+        item, position = places[index]
+        return compute_position_statistics(logits[index], item.output_ids[position], item, position)
+
+    return list(pool.map(compute, range(len(places))))

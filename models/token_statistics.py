@@ -1,20 +1,35 @@
 """What one row of logits says about the token that was claimed there: numpy on a row that fits in the CPU cache.
 
+A vocabulary of 49,152 is read some twenty times for each position, so every pass is one that runs from the cache into a
+buffer that is kept: one exponential serves all temperatures of the grid (its powers are their weights), sums are dot
+products, and only tokens near the maximum are sorted.
+
 Source of the quantities: `docs/samplers.md` for the noise; Token-DiFR (arXiv 2511.20621) for the margin.
 """
 
 import math
+import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.requests import GRID_TEMPERATURES, GRID_TOP_PS, SAMPLER_GUMBEL, ReferenceRequest, TokenStatistics
+from models.requests import (
+    GRID_POWERS,
+    GRID_TEMPERATURES,
+    GRID_TOP_PS,
+    SAMPLER_GUMBEL,
+    ReferenceRequest,
+    TokenStatistics,
+)
 from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_winner
 
 Row = NDArray[np.float32]
 
-_NEAR = np.float32(12.0)
+_NEAR = np.float32(-10.0)
+_FLOOR = np.float32(-80.0)
+"""Lower logits weigh nothing at any temperature; as denormal numbers they would cost ten times as much."""
 _DECIMALS = 6
 
 
@@ -37,20 +52,17 @@ def compute_position_statistics(
     logits: Row, token: int, request: ReferenceRequest, position: int
 ) -> PositionStatistics:
     """Return the statistics of a claimed token under raw float32 logits [vocabulary] at one output position."""
-    view = _RowView.build(logits, token)
-    sums = {temperature: view.compute_sum(temperature) for temperature in GRID_TEMPERATURES}
+    view = _RowView(logits, token)
     filtered = _compute_filtered(view, request)
     margin, gap = _compute_margin(logits, token, request, position, filtered.kept)
     return PositionStatistics(
         logprob=filtered.logprob,
-        raw_logprob=view.depth - math.log(sums[1.0]),
+        raw_logprob=view.depth - math.log(view.sums[1.0]),
         rank=view.rank,
         entropy=filtered.entropy,
         pit_low=filtered.pit_low,
         pit_high=filtered.pit_high,
-        grid_logprob=tuple(
-            value for temperature, total in sums.items() for value in view.compute_grid_logprobs(temperature, total)
-        ),
+        grid_logprob=tuple(value for temperature in GRID_TEMPERATURES for value in view.compute_grid(temperature)),
         margin=margin,
         gap=gap,
     )
@@ -72,49 +84,69 @@ def join_statistics(rows: list[PositionStatistics], request: ReferenceRequest) -
     )
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _RowView:
-    """A row shifted by its maximum, with the claimed token's place in it and the near tokens sorted.
+def compute_filtered_logprob(logits: Row, token: int, request: ReferenceRequest) -> float:
+    """Return the log-probability of a token at the request's temperature and filter, -inf when that removed it."""
+    if request.temperature == 1.0 and request.top_p >= 1.0 and request.top_k == 0:
+        weights = _buffers.get(len(logits)).first
+        np.subtract(logits, logits.max(), out=weights)
+        depth = float(weights[token])
+        np.exp(weights, out=weights)
+        return depth - math.log(float(weights.sum()))
+    return _compute_filtered(_RowView(logits, token), request).logprob
 
-    `near` are the shifted logits from -12 up, by decreasing value. What the top-p grid still needs below them is
-    at most exp(-12 / T) of the mass for a token, so that approximation there costs under 2e-4 nats.
+
+class _Buffers(threading.local):
+    """Rows that a thread writes into again and again: fresh ones of this size would cost a page fault each."""
+
+    def __init__(self) -> None:
+        self._size = -1
+
+    def get(self, size: int) -> "_Buffers":
+        if size != self._size:
+            self._size = size
+            self.shifted, self.first, self.second, *self.powers = (np.empty(size, np.float32) for _ in range(8))
+            self.mask = np.empty(size, np.bool_)
+        return self
+
+
+_buffers = _Buffers()
+
+
+class _RowView:
+    """A row shifted by its maximum, the sums of its weights over the grid, and the claimed token's place in it.
+
+    `near` are the shifted logits from -10 up, by decreasing value. Where a top-p border lies below them, its token is left
+    out of the sum: at most exp(-10 / T) of the largest weight, and at such borders the mass is many times that weight.
     """
 
-    shifted: Row
-    near: NDArray[np.float64]
-    depth: float
-    rank: int
-    ties_before: int
-
-    @classmethod
-    def build(cls, logits: Row, token: int) -> "_RowView":
-        shifted = logits - logits.max()
-        depth = shifted[token]
-        near = np.sort(shifted[shifted >= -_NEAR])[::-1].astype(np.float64)
-        return cls(
-            shifted=shifted,
-            near=near,
-            depth=float(depth),
-            rank=int(np.count_nonzero(shifted > depth)),
-            ties_before=int(np.count_nonzero(shifted[:token] == depth)),
-        )
-
-    def compute_sum(self, temperature: float) -> float:
-        """Return the sum of exp(shifted / T) over the vocabulary."""
-        return float(np.exp(self.shifted * np.float32(1.0 / temperature)).sum())
+    def __init__(self, logits: Row, token: int) -> None:
+        buffers = _buffers.get(len(logits))
+        self.shifted = np.subtract(logits, logits.max(), out=buffers.shifted)
+        np.maximum(self.shifted, _FLOOR, out=self.shifted)
+        self.token = token
+        self.depth = float(self.shifted[token])
+        self.rank = int(np.count_nonzero(np.greater(self.shifted, self.shifted[token], out=buffers.mask)))
+        self.ties_before = int(np.count_nonzero(self.shifted[:token] == self.shifted[token]))
+        near = self.shifted[np.flatnonzero(np.greater_equal(self.shifted, _NEAR, out=buffers.mask))]
+        self.near = np.sort(near)[::-1].astype(np.float64)
+        self.sums = _compute_sums(self.shifted, buffers)
+        self.unit = buffers.second
+        """exp(shifted): valid until the next row of this thread."""
 
     def compute_mass_before(self, temperature: float) -> float:
         """Return the sum of exp(shifted / T) over the tokens ordered before the claimed one."""
         if self.rank <= len(self.near):
             above = float(np.exp(self.near[: self.rank] / temperature).sum())
         else:
-            above = float(np.exp(self.shifted[self.shifted > np.float32(self.depth)] / np.float32(temperature)).sum())
+            depth = self.shifted[self.token]
+            above = float(np.exp(self.shifted[self.shifted > depth] / np.float32(temperature)).sum())
         return above + self.ties_before * math.exp(self.depth / temperature)
 
-    def compute_grid_logprobs(self, temperature: float, total: float) -> list[float]:
+    def compute_grid(self, temperature: float) -> list[float]:
         """Return the log-probabilities of the claimed token for each of GRID_TOP_PS (-inf outside of a top-p set)."""
-        own = self.depth / temperature
-        before = self.compute_mass_before(temperature)
+        own, total = self.depth / temperature, self.sums[temperature]
+        # A token at the top of a row needs no masses: it is in every set.
+        before = self.compute_mass_before(temperature) if self.rank + self.ties_before else 0.0
         sums = np.cumsum(np.exp(self.near / temperature))
         values = []
         for top_p in GRID_TOP_PS:
@@ -125,6 +157,24 @@ class _RowView:
             inside = top_p >= 1.0 or before < top_p * total
             values.append(own - math.log(max(kept, math.exp(own))) if inside else -math.inf)
         return values
+
+
+def _compute_sums(shifted: Row, buffers: _Buffers) -> dict[float, float]:
+    """Return the sum of exp(shifted / T) for each temperature of the grid, and leave exp(shifted) in `second`."""
+    two = np.multiply(shifted, np.float32(0.1), out=buffers.first)
+    np.exp(two, out=two)
+    four, eight, ten, twelve, sixteen = buffers.powers
+    np.multiply(two, two, out=four)
+    np.multiply(four, four, out=eight)
+    np.multiply(eight, two, out=ten)
+    np.multiply(eight, four, out=twelve)
+    np.multiply(eight, eight, out=sixteen)
+    np.multiply(ten, ten, out=buffers.second)
+    pairs = {
+        14: (twelve, two), 16: (eight, eight), 18: (ten, eight), 20: (ten, ten),
+        22: (twelve, ten), 24: (twelve, twelve), 28: (sixteen, twelve),
+    }  # fmt: skip
+    return {20 / power: float(np.dot(*pairs[power])) for power in GRID_POWERS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,25 +194,32 @@ def _compute_filtered(view: _RowView, request: ReferenceRequest) -> _Filtered:
         pit_low, logprob = (0.0, 0.0) if is_winner else (1.0, -math.inf)
         return _Filtered(logprob=logprob, entropy=0.0, pit_low=pit_low, pit_high=1.0, kept=None)
     if request.top_p >= 1.0 and request.top_k == 0:
+        if request.temperature == 1.0:
+            total = view.sums[1.0]
+            return _compute_shares(view, request, total, float(np.dot(view.unit, view.shifted)), None)
         scaled = view.shifted * np.float32(1.0 / request.temperature)
-        return _compute_shares(view, request, scaled, None)
+        return _weigh(view, request, scaled, None)
     kept = compute_kept_tokens(view.shifted, request.temperature, request.top_p, request.top_k)
+    shares = _weigh(view, request, view.shifted[kept] * np.float32(1.0 / request.temperature), kept)
     if view.rank + view.ties_before >= len(kept):
-        shares = _compute_shares(view, request, view.shifted[kept] * np.float32(1.0 / request.temperature), kept)
         return _Filtered(logprob=-math.inf, entropy=shares.entropy, pit_low=1.0, pit_high=1.0, kept=kept)
-    return _compute_shares(view, request, view.shifted[kept] * np.float32(1.0 / request.temperature), kept)
+    return shares
+
+
+def _weigh(view: _RowView, request: ReferenceRequest, scaled: Row, kept: NDArray[np.int64] | None) -> _Filtered:
+    weights = np.exp(scaled)
+    return _compute_shares(view, request, float(weights.sum()), float(np.dot(weights, scaled)), kept)
 
 
 def _compute_shares(
-    view: _RowView, request: ReferenceRequest, scaled: Row, kept: NDArray[np.int64] | None
+    view: _RowView, request: ReferenceRequest, total: float, weighted: float, kept: NDArray[np.int64] | None
 ) -> _Filtered:
-    weights = np.exp(scaled)
-    total = float(weights.sum())
+    """`total` is the sum of the weights, `weighted` that of weight times scaled logit."""
     own = view.depth / request.temperature
     before = min(view.compute_mass_before(request.temperature) / total, 1.0)
     return _Filtered(
         logprob=own - math.log(total),
-        entropy=max(math.log(total) - float(np.dot(weights, scaled)) / total, 0.0),
+        entropy=max(math.log(total) - weighted / total, 0.0),
         pit_low=before,
         pit_high=min(before + math.exp(own) / total, 1.0),
         kept=kept,
@@ -179,6 +236,13 @@ def _compute_margin(
     """Return how far the claimed token is from winning, and how far the winner is from the runner-up."""
     if not _has_margin(request):
         return None, None
+    return compute_seeded_margin(logits, token, request, position, kept)
+
+
+def compute_seeded_margin(
+    logits: Row, token: int, request: ReferenceRequest, position: int, kept: NDArray[Any] | None
+) -> tuple[float, float]:
+    """Return margin and gap of a claimed token under raw logits; `kept` are the ids that the filter left (None: all)."""
     if kept is not None:
         allowed = np.full_like(logits, -np.inf)
         allowed[kept] = logits[kept]
