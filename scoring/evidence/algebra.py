@@ -72,7 +72,8 @@ def minimise_logs(log_wealths: Sequence[float]) -> float:
 
     Condition: there is one entry for every member of the null (or for members that cover it), each an e-process under
     its own member. Whichever member is true, the minimum lies below an e-process of it. Take the minimum of products
-    over requests: the product of minima is valid as well, and smaller.
+    over requests: the product of minima is valid as well, and smaller. The minimum comes last: its growth in one step
+    is no e-value given the past, so caps and start mixtures belong inside it, on each member.
     Source: Wasserman, Ramdas, Balakrishnan, "Universal inference", 2020 (arXiv 1912.11436); Ramdas et al. 2023 as
     above.
     """
