@@ -64,7 +64,7 @@ class Bettor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatPortfolio:
-    """The float mirror of `wealth.Portfolio`: capital of each bet after `epochs` epochs, in units of the first wealth."""
+    """The float mirror of `wealth.Portfolio`: the capital of each bet, of one unit in all, after `epochs` epochs."""
 
     epochs: int
     capitals: tuple[float, ...]
