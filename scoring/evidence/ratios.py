@@ -28,7 +28,7 @@ from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.records import PPM
 
 REQUESTS_PER_CAP = 200
-"""Honest requests per unit of the cap C: the price of the bound of U is about `17 C / n`, so n = 200 C keeps it at 9 %."""
+"""Honest requests per unit of the cap C: the bound of U costs about `17 C / n`, so n = 200 C keeps it at 9 %."""
 DEFAULT_STAKE = 0.95
 
 
