@@ -63,7 +63,7 @@ def convert_gguf(source: Path, name: str, source_digest: bytes, progress: Progre
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _hold_lock(folder.with_name(folder.name + ".lock")):
+        with hold_lock(folder.with_name(folder.name + ".lock")):
             if not (folder / RECORD_NAME).is_file():
                 _convert(source, name, source_digest, folder, progress)
     except OSError as error:
@@ -90,7 +90,8 @@ def verify_converted(folder: Path, dtype: str) -> ModelManifest:
 
 
 @contextlib.contextmanager
-def _hold_lock(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, made when missing, among all processes of this machine."""
     # The lock file stays: removing it would let a third process lock a new file while the second holds the old one.
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

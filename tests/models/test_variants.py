@@ -39,15 +39,33 @@ def test_a_group_of_zeros_stays_zero():
     assert quantise_tensor(torch.zeros(2, 64), 4).tolist() == [[0.0] * 64] * 2
 
 
-def test_embeddings_and_head_are_left_alone(fresh, tiny):
+def test_fp8_keeps_three_bits_behind_the_point_and_the_largest_value_of_a_row():
+    import torch
+
+    from models.variants import round_to_fp8
+
+    torch.manual_seed(0)
+    weight = torch.randn(16, 150)
+    rounded = round_to_fp8(weight)
+    # Half a step of a three-bit mantissa, and half of e4m3's smallest step, 2**-9, where numbers are subnormal.
+    bound = weight.abs() * 2**-4 + weight.abs().amax(dim=1, keepdim=True) / 448 * 2**-10
+    assert ((rounded - weight).abs() <= bound * 1.0001).all()
+    assert torch.allclose(rounded.abs().amax(dim=1), weight.abs().amax(dim=1))
+    assert all(len(row.abs().unique()) <= 127 for row in rounded)
+    assert not torch.equal(rounded, weight)
+    assert round_to_fp8(torch.zeros(2, 64)).tolist() == [[0.0] * 64] * 2
+
+
+@pytest.mark.parametrize("name", ["int4", "fp8"])
+def test_embeddings_and_head_are_left_alone(fresh, tiny, name):
     import torch
 
     from models.variants import apply_variant
 
-    apply_variant(fresh, "int4")
-    for name, parameter in fresh.model.named_parameters():
-        same = torch.equal(parameter, tiny.model.get_parameter(name))
-        assert same == ("embed" in name or "norm" in name or "lm_head" in name), name
+    apply_variant(fresh, name)
+    for place, parameter in fresh.model.named_parameters():
+        same = torch.equal(parameter, tiny.model.get_parameter(place))
+        assert same == ("embed" in place or "norm" in place or "lm_head" in place), place
     assert fresh.manifest == tiny.manifest
 
 
@@ -72,6 +90,7 @@ def test_a_layer_is_dropped_and_the_model_still_answers(fresh, tiny, value, drop
     [
         ("an unknown variant", "int3", None),
         ("a value for a quantisation", "int4", 3),
+        ("a value for fp8", "fp8", 3),
         ("a layer that is not there", "drop-layer", 3),
         ("a negative layer", "drop-layer", -1),
     ],
