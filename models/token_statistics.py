@@ -115,8 +115,8 @@ _buffers = _Buffers()
 class _RowView:
     """A row shifted by its maximum, the sums of its weights over the grid, and the claimed token's place in it.
 
-    `near` are the shifted logits from -10 up, by decreasing value. Where a top-p border lies below them, its token is left
-    out of the sum: at most exp(-10 / T) of the largest weight, and at such borders the mass is many times that weight.
+    `near` are the shifted logits from -10 up, by decreasing value. Where a top-p border lies below them, its token is
+    left out of the sum: at most exp(-10 / T) of the largest weight, and the mass there is many times that weight.
     """
 
     def __init__(self, logits: Row, token: int) -> None:
@@ -242,7 +242,7 @@ def _compute_margin(
 def compute_seeded_margin(
     logits: Row, token: int, request: ReferenceRequest, position: int, kept: NDArray[Any] | None
 ) -> tuple[float, float]:
-    """Return margin and gap of a claimed token under raw logits; `kept` are the ids that the filter left (None: all)."""
+    """Return margin and gap of a claimed token under raw logits; `kept`: the ids that the filter left (None: all)."""
     if kept is not None:
         allowed = np.full_like(logits, -np.inf)
         allowed[kept] = logits[kept]

@@ -1,0 +1,184 @@
+"""The statistics of an audit: every channel's numbers in [0, 1] for one request, integer ppm, from columns per token.
+
+Two kinds, each betted on as a bounded mean (`scoring.evidence.wealth`):
+
+* *ratios* `text-...`: `g = min(LR, CAP) / CAP`, LR the likelihood ratio of the answer under one alternative against the
+  claim. The bet at the stake 1/mu is `min(LR, CAP) / U` with U = CAP mu: a capped likelihood ratio divided by the bound
+  of its honest mean. With exact numerics `E[LR | prompt] = 1` for every prompt, so that only numerics move it.
+* *one-sided squashed ratios* `seeded-...-ratio`, `text-any`: `g = 1 - exp(-max(llr, 0) / 2)`: 0 for an answer without
+  information, near 1 for a gross deviation; its honest mean is small but depends on the prompts.
+
+A token's log ratio is at most TOKEN_LIMIT, so that a token at the border of a top-p filter, which may fall either way,
+is not taken for certainty; a smaller ratio is still an e-value.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scoring.errors import InvalidInput
+from scoring.evidence.statistics import STATISTIC_IDS, TokenColumns, compute_statistics, find_statistic
+from scoring.records import PPM
+
+CAP = 100
+TOKEN_LIMIT = 4.0
+SEED_NOISE = 0.1
+"""Laplace scale, in logit units, of honest differences between the scores of two tokens."""
+MARGIN_LIMIT = 2.0
+
+GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
+GRID_TOP_PS_PPM = (1_000_000, 950_000, 900_000)
+GRID_IDS = tuple(f"t{100 * 20 / power:.0f}-p{top_p // 10_000}" for power in GRID_POWERS for top_p in GRID_TOP_PS_PPM)
+"""The temperature x top-p points of `TokenColumns.grid_logprob`, in its order: `t91-p100` is T = 0.91, no top-p."""
+
+SEEDED_IDS = tuple(name for name in STATISTIC_IDS if find_statistic(name).needs_seed)
+TEXT_ANY_ID = "text-any-v1"
+WEIGHTS_ALTERNATIVES = ("int8", "fp8", "int6", "int4")
+PROMPT_ALTERNATIVES = (
+    "hidden-prompt-safe",
+    "hidden-prompt-short",
+    "hidden-prompt-support",
+    "hidden-prompt-markdown",
+    "template-role-lines",
+    "template-none",
+)
+SEEDED, TEXT = "seeded", "text"
+CHANNELS = (SEEDED, TEXT)
+
+
+class AlternativeTokens(Protocol):
+    """A claimed answer under one alternative: log-probability of each token, and margin and gap when seeded."""
+
+    @property
+    def logprob(self) -> Sequence[float]: ...
+    @property
+    def margin(self) -> Sequence[float] | None: ...
+    @property
+    def gap(self) -> Sequence[float] | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerColumns:
+    """What the passes say of one answer; `alternatives` by id, those that do not apply to the request left out.
+
+    `settings` is the index in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one.
+    """
+
+    tokens: TokenColumns
+    alternatives: Mapping[str, AlternativeTokens]
+    max_tokens: int
+    settings: int | None = None
+
+
+def build_text_id(alternative: str) -> str:
+    """Return the id of the text-only ratio of an alternative."""
+    return f"text-{alternative}-v1"
+
+
+def build_seeded_id(alternative: str) -> str:
+    """Return the id of the seeded ratio of alternative weights."""
+    return f"seeded-{alternative}-ratio-v1"
+
+
+CHANNEL_STATISTIC_IDS = (
+    *SEEDED_IDS,
+    *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
+    TEXT_ANY_ID,
+    *(build_text_id(name) for name in GRID_IDS),
+    *(build_text_id(name) for name in (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
+)
+"""Every statistic of an audit, in the order of a profile."""
+
+
+def get_channel(statistic_id: str) -> str:
+    """Return the channel of a statistic: `seeded` needs seed, sampler and token ids, `text` needs the text alone."""
+    return SEEDED if statistic_id.startswith("seeded-") else TEXT
+
+
+def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
+    """Return g in ppm by statistic id; ids whose alternative was not run or does not apply are left out.
+
+    An empty answer gives 0 for the seeded ones and LR = 1 for the ratios. Raises InvalidInput on NaN.
+    """
+    found: dict[str, int] = {}
+    if answer.tokens.margin is not None and answer.tokens.gap is not None:
+        found.update(zip(SEEDED_IDS, compute_statistics(answer.tokens, answer.max_tokens, SEEDED_IDS), strict=True))
+        found.update(_compute_seeded_ratios(answer))
+    ratios = compute_log_ratios(answer)
+    found[TEXT_ANY_ID] = _to_ppm(_squash(_log_mean_exp(list(ratios.values()))))
+    found.update({build_text_id(name): _to_ppm(_cap(ratio)) for name, ratio in ratios.items()})
+    return found
+
+
+def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
+    """Return the log likelihood ratio (nats) of the answer under each text alternative against the claim."""
+    tokens, limit = answer.tokens, answer.max_tokens
+    rows = tokens.grid_logprob[:limit]
+    claimed = _get_claimed(answer)
+    ratios = {
+        name: sum(_compare(row[index], claim) for row, claim in zip(rows, claimed, strict=True))
+        for index, name in enumerate(GRID_IDS)
+        if index != answer.settings
+    }
+    for name, alternative in answer.alternatives.items():
+        pairs = zip(alternative.logprob[:limit], claimed, strict=True)
+        ratios[name] = sum(_compare(value, claim) for value, claim in pairs)
+    return ratios
+
+
+def _get_claimed(answer: AnswerColumns) -> Sequence[float]:
+    if answer.settings is None:
+        return answer.tokens.logprob[: answer.max_tokens]
+    return [row[answer.settings] for row in answer.tokens.grid_logprob[: answer.max_tokens]]
+
+
+def _compute_seeded_ratios(answer: AnswerColumns) -> dict[str, int]:
+    limit = answer.max_tokens
+    margins, gaps = answer.tokens.margin or (), answer.tokens.gap or ()
+    claimed = [_explain(*pair) for pair in zip(margins[:limit], gaps[:limit], strict=True)]
+    found = {}
+    for name in WEIGHTS_ALTERNATIVES:
+        alternative = answer.alternatives.get(name)
+        if alternative is None or alternative.margin is None or alternative.gap is None:
+            continue
+        pairs = zip(alternative.margin[:limit], alternative.gap[:limit], strict=True)
+        ratio = sum(_compare(_explain(*pair), claim) for pair, claim in zip(pairs, claimed, strict=True))
+        found[build_seeded_id(name)] = _to_ppm(_squash(ratio))
+    return found
+
+
+def _explain(margin: float, gap: float) -> float:
+    """Return the log-probability of a token under seeded scores with Laplace noise of scale SEED_NOISE.
+
+    The winner with gap d is kept with 1 - exp(-d/b)/2, another token with margin m is taken with about exp(-m/b)/2.
+    """
+    if margin > 0.0:
+        return -math.log(2.0) - min(margin, MARGIN_LIMIT) / SEED_NOISE
+    return math.log1p(-0.5 * math.exp(-gap / SEED_NOISE))
+
+
+def _compare(alternative: float, claimed: float) -> float:
+    if math.isnan(alternative) or math.isnan(claimed):
+        raise InvalidInput("the token statistics hold NaN", "tokens")
+    # -inf against -inf says nothing about this alternative, and is not a number either.
+    return 0.0 if alternative == claimed else min(alternative - claimed, TOKEN_LIMIT)
+
+
+def _cap(log_ratio: float) -> float:
+    return min(math.exp(min(log_ratio, 700.0)), CAP) / CAP
+
+
+def _squash(log_ratio: float) -> float:
+    return -math.expm1(-max(log_ratio, 0.0) / 2)
+
+
+def _log_mean_exp(values: Sequence[float]) -> float:
+    largest = max(values, default=-math.inf)
+    if largest == -math.inf:
+        return largest
+    return largest + math.log(sum(math.exp(value - largest) for value in values) / len(values))
+
+
+def _to_ppm(value: float) -> int:
+    return math.floor(min(max(value, 0.0), 1.0) * PPM)
