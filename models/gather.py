@@ -1,0 +1,98 @@
+"""Filling a collection: questions are written, answered and re-run in steps that are each kept when they are done."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from models.alternatives import KIND_WEIGHTS, Alternative
+from models.collection import (
+    REFERENCE,
+    SHARD,
+    Answered,
+    Collection,
+    Progress,
+    Question,
+    build_generation_request,
+    pack_alternative_columns,
+    pack_token_statistics,
+    reseed,
+)
+from models.load import LoadedModel
+
+Answerer = Callable[[Sequence[Question]], list[Answered]]
+"""Answers questions whose seeds are the group's already: an honest cell, or a cheat of the benchmark."""
+
+
+def build_honest_answerer(loaded: LoadedModel, batch: int) -> Answerer:
+    """Return what the claimed weights answer in one cell: this dtype, `batch` requests at a time."""
+    from models.generate import generate
+
+    def answer(questions: Sequence[Question]) -> list[Answered]:
+        requests = [build_generation_request(question) for question in questions]
+        return [
+            Answered(question=question, output_ids=generation.token_ids, prompt_tokens=len(question.prompt_ids))
+            for question, generation in zip(questions, generate(loaded, requests, max_rows=batch), strict=True)
+        ]
+
+    return answer
+
+
+def gather_answers(
+    collection: Collection,
+    group: str,
+    questions: Sequence[Question],
+    answerer: Answerer,
+    at_once: int,
+    progress: Progress,
+) -> list[Answered]:
+    """Have all questions answered that the group has no answer for, `at_once` at a time; return all answers."""
+    found = collection.read_answers(group, questions)
+    while len(found) < len(questions):
+        chunk = [reseed(question, group) for question in questions[len(found) : len(found) + at_once]]
+        started = time.monotonic()
+        fresh = answerer(chunk)
+        collection.write_answers(group, fresh, int((time.monotonic() - started) * 1000) // len(chunk))
+        found += fresh
+        progress(len(found), len(questions), f"answers {group}")
+    return found
+
+
+def gather_reference(
+    collection: Collection, group: str, answers: Sequence[Answered], loaded: LoadedModel, progress: Progress
+) -> None:
+    """Run the reference pass over all answers of a group that it has not seen."""
+    from models.reference import score_batch
+
+    for shard in collection.find_missing_shards(group, REFERENCE, len(answers)):
+        requests = [answers[index].to_reference_request() for index in shard]
+        collection.write_shard(group, REFERENCE, shard, pack_token_statistics(score_batch(loaded, requests)))
+        progress(shard.stop, len(answers), f"reference {group}")
+
+
+def gather_alternative(
+    collection: Collection,
+    group: str,
+    answers: Sequence[Answered],
+    loaded: LoadedModel,
+    alternative: Alternative,
+    shelf: Any,
+    progress: Progress,
+) -> None:
+    """Run one alternative over all answers of a group that it has not seen; only other weights need the seed."""
+    from dataclasses import replace
+
+    from models.alternative_pass import compute_alternative_columns
+    from models.requests import SAMPLER_NONE
+
+    for shard in collection.find_missing_shards(group, alternative.id, len(answers)):
+        part = [answers[index] for index in shard]
+        requests = [answer.to_reference_request() for answer in part]
+        if alternative.kind != KIND_WEIGHTS:
+            requests = [replace(request, seed=None, sampler=SAMPLER_NONE) for request in requests]
+        messages = [answer.question.messages for answer in part]
+        rows = compute_alternative_columns(loaded, alternative, requests, messages, shelf=shelf)
+        collection.write_shard(group, alternative.id, shard, pack_alternative_columns(rows))
+        progress(shard.stop, len(answers), f"{alternative.id} {group}")
+
+
+__all__ = ["SHARD", "Answerer", "build_honest_answerer", "gather_alternative", "gather_answers", "gather_reference"]
