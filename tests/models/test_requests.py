@@ -41,6 +41,8 @@ REFUSED_GENERATIONS = [
     ("empty stop string", {"stop": ("",)}, "stop"),
     ("17 stop strings", {"stop": ("x",) * 17}, "stop"),
     ("21 top log-probabilities", {"logprobs": 21}, "logprobs"),
+    ("a sampler that draws nothing", {"sampler": "none"}, "sampler"),
+    ("unknown sampler", {"sampler": "vllm-gumbel"}, "sampler"),
 ]
 
 
@@ -55,8 +57,10 @@ def test_a_generation_request_refuses(name, change, field):
 REFUSED_REFERENCES = [
     ("empty prompt", {"prompt_ids": ()}, "prompt_ids"),
     ("negative output token", {"output_ids": (-1,)}, "output_ids"),
-    ("unknown sampler", {"sampler": "vllm-exponential"}, "sampler"),
-    ("seeded sampler without seed", {"sampler": "gumbel-philox-v1"}, "seed"),
+    ("unknown sampler", {"sampler": "vllm-gumbel"}, "sampler"),
+    ("gumbel-philox-v1 without seed", {"sampler": "gumbel-philox-v1"}, "seed"),
+    ("vllm-exponential without seed", {"sampler": "vllm-exponential"}, "seed"),
+    ("inverse-cdf without seed", {"sampler": "inverse-cdf"}, "seed"),
     ("temperature over 2", {"temperature": 3.0}, "temperature"),
 ]
 
