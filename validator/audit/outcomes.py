@@ -20,8 +20,17 @@ class Origin:
     repeat_of: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One request of an audit and what became of it: a row of the journal, a line of a transcript."""
+
+    origin: Origin
+    asked: Asked
+    outcome: Outcome
+
+
 def build_outcome(origin: Origin, asked: Asked, answered: Answered, timing: Timing = NO_TIMING) -> Outcome:
-    """Return the exchange, or why there is none. Raises InvalidInput when the sampler needs a seed that was not sent."""
+    """Return the exchange, or why there is none; raises InvalidInput when a sampler lacks its seed."""
     problem = _find_problem(asked, answered)
     if problem is not None:
         reason, detail, is_fault = problem
