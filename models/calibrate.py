@@ -23,7 +23,7 @@ from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.evidence.hold_out import compute_hold_out
 from scoring.evidence.plan import build_plan
-from scoring.evidence.profile import Cell, HoldOut, Measurement, ToleranceProfile, is_development
+from scoring.evidence.profile import MAIN, Cell, HoldOut, Measurement, ToleranceProfile, is_development
 from scoring.evidence.statistics import STATISTIC_IDS, compute_statistics
 from scoring.hashing import tagged_digest
 from scoring.probes import GENERATOR_ID, STRATA, Probe, build_probe
@@ -257,6 +257,7 @@ def _build_cell(task: CalibrationTask, loaded: LoadedModel, dtype: str, answers:
     spent += [row["spent_ms"] for row in scores.rows if row["cell"] == name]
     return Cell(
         name=name,
+        role=MAIN,
         verifier_dtype=loaded.dtype,
         verifier_batch=VERIFIER_BATCH,
         provider_dtype=dtype,

@@ -62,7 +62,8 @@ class AlternativeTokens(Protocol):
 class AnswerColumns:
     """What the passes say of one answer; `alternatives` by id, those that do not apply to the request left out.
 
-    `settings` is the index in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one.
+    `settings` is the index in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one. The
+    seeded statistics belong to the claimed one alone.
     """
 
     tokens: TokenColumns
@@ -102,7 +103,7 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     An empty answer gives 0 for the seeded ones and LR = 1 for the ratios. Raises InvalidInput on NaN.
     """
     found: dict[str, int] = {}
-    if answer.tokens.margin is not None and answer.tokens.gap is not None:
+    if answer.settings is None and answer.tokens.margin is not None and answer.tokens.gap is not None:
         found.update(zip(SEEDED_IDS, compute_statistics(answer.tokens, answer.max_tokens, SEEDED_IDS), strict=True))
         found.update(_compute_seeded_ratios(answer))
     ratios = compute_log_ratios(answer)

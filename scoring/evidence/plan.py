@@ -143,6 +143,7 @@ def build_plan(
         statistics=tuple(
             PlanStatistic(statistic=statistic, mu_ppm=mu_ppm, lambdas_ppm=compute_lambdas_ppm(mu_ppm))
             for statistic, mu_ppm in profile.compute_mu_ppm().items()
+            if statistic in STATISTIC_IDS
         ),
         request_cap=100,
         epoch_cap=100,

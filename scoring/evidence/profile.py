@@ -5,15 +5,20 @@ A profile holds, for each cell, stratum of prompts and statistic, how many hones
 and the bound mu of their mean that holds with probability 1 - delta over the whole profile together.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
 from scoring.errors import InvalidInput
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS
 from scoring.evidence.statistics import STATISTIC_IDS
 from scoring.hashing import keccak256
 from scoring.records import PPM
 
+MAIN, WIDE = "main", "wide"
+"""A main cell is bounded by its own requests; a wide one (batch 1, other engines) has few, and its mean is covered."""
+KNOWN_STATISTIC_IDS = frozenset((*STATISTIC_IDS, *CHANNEL_STATISTIC_IDS))
 MIN_REQUESTS = 5_000
 """Honest requests that a cell needs before its plan may slash outside development (verification section 5)."""
 
@@ -32,7 +37,7 @@ class Measurement(Record):
 
     def __post_init__(self) -> None:
         super(Measurement, self).__post_init__()
-        if self.statistic not in STATISTIC_IDS:
+        if self.statistic not in KNOWN_STATISTIC_IDS:
             raise InvalidInput(f"unknown statistic {self.statistic!r}", "statistic")
         if self.n < 1:
             raise InvalidInput("measured on no request", "n")
@@ -60,6 +65,7 @@ class Cell(Record):
     """One pair of runtimes and what it gave. `provider_batch` is the number of requests generated together."""
 
     name: Text
+    role: Text
     verifier_dtype: Text
     verifier_batch: Uint64
     provider_dtype: Text
@@ -78,6 +84,8 @@ class Cell(Record):
 
     def __post_init__(self) -> None:
         super(Cell, self).__post_init__()
+        if self.role not in (MAIN, WIDE):
+            raise InvalidInput(f"expected {MAIN} or {WIDE}", "role")
         keys = [(item.statistic, item.stratum) for item in self.measurements]
         if not keys or len(set(keys)) != len(keys):
             raise InvalidInput("needs at least one, each statistic and stratum once", "measurements")
@@ -87,7 +95,8 @@ class Cell(Record):
 class ToleranceProfile(Record):
     """The profile of one model: its cells, the envelope they were measured in, and the error that mu is allowed.
 
-    `one_over_delta` is 1/delta of all bounds together. `development` says that some cell has fewer than 5,000 requests.
+    `one_over_delta` is 1/delta of all bounds together. `development` says that some main cell has fewer than 5,000
+    requests. Main cells have the same strata and statistics, a wide cell some of them.
     """
 
     model: Text
@@ -107,28 +116,43 @@ class ToleranceProfile(Record):
         super(ToleranceProfile, self).__post_init__()
         if not self.cells or len({cell.name for cell in self.cells}) != len(self.cells):
             raise InvalidInput("needs at least one, each name once", "cells")
-        if self.development != is_development(cell.requests for cell in self.cells):
+        if self.cells[0].role != MAIN:
+            raise InvalidInput("the first cell must be a main one", "cells")
+        if self.development != is_development(cell.requests for cell in self.cells if cell.role == MAIN):
             raise InvalidInput(
-                f"must be true when a cell has fewer than {MIN_REQUESTS} requests, else false", "development"
+                f"must be true when a main cell has fewer than {MIN_REQUESTS} requests, else false", "development"
             )
+        self._check_measurements()
+
+    def _check_measurements(self) -> None:
         expected = {(item.statistic, item.stratum) for item in self.cells[0].measurements}
         if {stratum for _, stratum in expected} != set(self.strata):
             raise InvalidInput("the cells' strata are others", "strata")
         for cell in self.cells:
-            if {(item.statistic, item.stratum) for item in cell.measurements} != expected:
+            found = {(item.statistic, item.stratum) for item in cell.measurements}
+            if not found <= expected or (cell.role == MAIN and found != expected):
                 raise InvalidInput(f"cell {cell.name} has other strata or statistics than the first", "cells")
 
     def compute_mu_ppm(self) -> dict[str, int]:
-        """Return mu of each statistic: the maximum over strata and cells, in the order of the first cell."""
+        """Return mu of each statistic: the maximum over strata and cells, in the order of the first cell.
+
+        A main cell gives its bound. A wide one gives its mean and three standard errors: with few requests a bound would
+        be the price of its size alone, and would blind the audit for every cell.
+        """
         mu_ppm: dict[str, int] = {}
         for cell in self.cells:
             for item in cell.measurements:
-                mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), item.mu_ppm)
+                bound = item.mu_ppm if cell.role == MAIN else _cover_mean(item)
+                mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), bound)
         return mu_ppm
 
     def compute_digest(self) -> bytes:
         """Return keccak256 of the canonical JSON, 32 bytes."""
         return keccak256(self.encode())
+
+
+def _cover_mean(item: Measurement) -> int:
+    return min(item.mean_ppm + 3 * math.isqrt(item.variance_ppm * PPM // item.n), item.mu_ppm)
 
 
 def is_development(requests: Iterable[int]) -> bool:

@@ -27,6 +27,7 @@ def build_cell(name: str, mu_ppm: dict[str, int], requests: int = 1000) -> Cell:
     )
     return Cell(
         name=name,
+        role="main",
         verifier_dtype="bf16",
         verifier_batch=32,
         provider_dtype=name,

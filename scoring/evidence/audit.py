@@ -1,0 +1,261 @@
+"""The evidence of an audit: a pure fold over appraised answers, one wealth for each member of the null.
+
+One unit of wealth is spread over statistics and stakes in fixed parts; each part is multiplied by
+`1 + share (g / mu - 1)` with every unit (`scoring.evidence.wealth` has the condition: `E[g | past] <= mu`). A *unit* is
+a window of an answer, at most as long as the answers that mu was calibrated on.
+
+* Claim `weights+sampling`: the null is the claimed sampling. Half of the wealth is staked at the start, half over later
+  starts (weights 1/(s(s+1)) for blocks of START_BLOCK units), so that a provider that starts to cheat is found.
+* Claim `weights`: the null is every sampling of the grid (`channels.GRID_IDS`) and the claimed one. The e-value of a
+  composite null is the minimum over its members: whichever is true, that member's wealth bounds the minimum. A
+  deviation that other sampling settings explain is therefore reported and never proven.
+
+What lowers evidence: a missing answer bets the smallest factor; prompts that the generator did not draw have their mean
+bounds multiplied by FOREIGN_FACTOR (ratios hold for every prompt and are not touched); a seeded statistic that was not
+computed for another member of the null counts as g = 0 there. A statistic that does not apply is no bet (factor 1).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Self
+
+from scoring.errors import InvalidInput
+from scoring.evidence.channels import (
+    CHANNEL_STATISTIC_IDS,
+    GRID_IDS,
+    PROMPT_ALTERNATIVES,
+    SEEDED,
+    TEXT,
+    TEXT_ANY_ID,
+    WEIGHTS_ALTERNATIVES,
+    build_text_id,
+    get_channel,
+)
+from scoring.records import PPM
+
+SHARES = (0.15, 0.4, 0.7, 0.97)
+"""Stakes as shares of 1/mu; at 0.97 a ratio is nearly the capped likelihood ratio itself."""
+START_BLOCK = 8
+FOREIGN_FACTOR = 3
+"""Honest answers to code had three times the mean of a likelihood statistic calibrated on general instructions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStatistic:
+    """One statistic of an audit: its bound mu in ppm, and its part of the initial wealth (all parts sum to 1)."""
+
+    id: str
+    mu_ppm: int
+    part: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mu_ppm < PPM:
+            raise InvalidInput("must be above 0 and below 1,000,000", "mu_ppm")
+        if not 0.0 < self.part <= 1.0:
+            raise InvalidInput("must be above 0 and at most 1", "part")
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is a capped likelihood ratio, whose mean no choice of prompts moves."""
+        return self.id.startswith("text-") and self.id != TEXT_ANY_ID
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditPlan:
+    """What an audit bets on; fixed before the first answer is asked for."""
+
+    statistics: tuple[AuditStatistic, ...]
+    covers_all_settings: bool
+
+    @cached_property
+    def ratio_mu_ppm(self) -> int:
+        """Return the bound for ratios against another member of the null: the largest of the grid's."""
+        return max((item.mu_ppm for item in self.statistics if item.id in _GRID_TEXT_IDS), default=PPM - 1)
+
+    @property
+    def settings(self) -> tuple[int | None, ...]:
+        """Return the members of the null: None is the claimed sampling, a number is a place in GRID_IDS."""
+        return (None, *range(len(GRID_IDS))) if self.covers_all_settings else (None,)
+
+
+_GRID_TEXT_IDS = frozenset(build_text_id(name) for name in GRID_IDS)
+_GROUPS = (
+    ("seeded-margin-fine-v1", "seeded-margin-coarse-v1", "seeded-excess-v1", "seeded-gap-ratio-v1"),
+    tuple(f"seeded-{name}-ratio-v1" for name in WEIGHTS_ALTERNATIVES),
+    (TEXT_ANY_ID,),
+    tuple(build_text_id(name) for name in GRID_IDS),
+    tuple(build_text_id(name) for name in WEIGHTS_ALTERNATIVES),
+    tuple(build_text_id(name) for name in PROMPT_ALTERNATIVES),
+)
+
+
+def build_audit_plan(mu_ppm: Mapping[str, int], channels: Sequence[str], covers_all_settings: bool) -> AuditPlan:
+    """Return the plan over the statistics that have a bound: channels share the wealth equally, so do their groups.
+
+    Raises InvalidInput for an unknown statistic or when nothing is left to bet on.
+    """
+    unknown = sorted(mu_ppm.keys() - set(CHANNEL_STATISTIC_IDS))
+    if unknown:
+        raise InvalidInput(f"unknown statistic {unknown[0]!r}", "statistics")
+    groups = [[name for name in group if name in mu_ppm and get_channel(name) in channels] for group in _GROUPS]
+    kept = [group for group in groups if group]
+    if not kept:
+        raise InvalidInput(f"the profile has no statistic of {', '.join(channels)}", "statistics")
+    used = {get_channel(group[0]) for group in kept}
+    parts = []
+    for group in kept:
+        siblings = sum(get_channel(other[0]) == get_channel(group[0]) for other in kept)
+        part = 1 / (len(used) * siblings * len(group))
+        parts += [AuditStatistic(id=name, mu_ppm=mu_ppm[name], part=part) for name in group]
+    return AuditPlan(statistics=tuple(parts), covers_all_settings=covers_all_settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One window of an answer: statistics in ppm by id, for the claimed sampling and for other members of the null.
+
+    `is_drawn`: its prompt is a draw of the generator that the bounds were calibrated on.
+    """
+
+    statistics_ppm: Mapping[str, int]
+    by_settings: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    is_drawn: bool = True
+
+
+MISSING = Unit(statistics_ppm=dict.fromkeys(CHANNEL_STATISTIC_IDS, 0))
+"""An answer that was asked for and did not come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amendment:
+    """Seeded statistics of an earlier unit under another member of the null, computed once they were needed."""
+
+    settings: int
+    statistics_ppm: Mapping[str, int]
+    is_drawn: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wealth:
+    """The wealth of an audit after `units` units, as natural logarithms by member of the null, statistic and stake."""
+
+    plan: AuditPlan
+    units: int
+    early: Mapping[int | None, tuple[float, ...]]
+    late: tuple[float, ...]
+    """Later starts, for the claimed sampling: a member of a wider null is not given the benefit."""
+
+    def add(self, unit: Unit) -> Self:
+        """Return the wealth after one more unit."""
+        early = {}
+        for settings in self.plan.settings:
+            gains = self._compute_gains(unit, settings)
+            early[settings] = tuple(map(sum, zip(self.early[settings], gains, strict=True)))
+        late = self._add_late(self._compute_gains(unit, None))
+        return replace(self, units=self.units + 1, early=early, late=late)
+
+    def amend(self, amendment: Amendment) -> Self:
+        """Return the wealth with a seeded g = 0 under another member of the null replaced by what was found."""
+        values = list(self.early[amendment.settings])
+        for place, (statistic, share) in enumerate(self._bets):
+            g_ppm = amendment.statistics_ppm.get(statistic.id)
+            if get_channel(statistic.id) == SEEDED and g_ppm is not None:
+                mu = _bound(statistic, statistic.mu_ppm, amendment.is_drawn)
+                values[place] += _compute_gain(g_ppm, mu, share) - _compute_gain(0, mu, share)
+        return replace(self, early={**self.early, amendment.settings: tuple(values)})
+
+    def compute_log(self, settings: int | None = None, channel: str | None = None) -> float:
+        """Return the log wealth against one member of the null; with `channel`, as if all had been staked on it."""
+        chosen = [
+            (math.log(statistic.part / len(SHARES)), place)
+            for place, (statistic, _) in enumerate(self._bets)
+            if channel is None or get_channel(statistic.id) == channel
+        ]
+        if not chosen:
+            return 0.0
+        whole = log_sum_exp([part for part, _ in chosen])
+        early = log_sum_exp([part + self.early[settings][place] for part, place in chosen]) - whole
+        if settings is not None:
+            return early
+        blocks = self.units // START_BLOCK
+        late = log_sum_exp([part + self.late[place] for part, place in chosen]) - whole
+        cash = -math.log(blocks + 1)
+        return log_sum_exp([early, log_sum_exp([late, cash])]) - math.log(2)
+
+    @property
+    def log_e(self) -> float:
+        """Return the log e-value against the whole null: the minimum over its members."""
+        return min(self.compute_log(settings) for settings in self.plan.settings)
+
+    @property
+    def _bets(self) -> list[tuple[AuditStatistic, float]]:
+        return [(statistic, share) for statistic in self.plan.statistics for share in SHARES]
+
+    def _compute_gains(self, unit: Unit, settings: int | None) -> list[float]:
+        found = unit.statistics_ppm if settings is None else unit.by_settings.get(settings, {})
+        gains = []
+        for statistic, share in self._bets:
+            g_ppm = found.get(statistic.id)
+            mu_ppm = statistic.mu_ppm
+            if settings is not None:
+                if g_ppm is None and statistic.id in unit.statistics_ppm:
+                    g_ppm = 0
+                mu_ppm = max(mu_ppm, self.plan.ratio_mu_ppm) if statistic.is_ratio else mu_ppm
+            gains.append(
+                0.0 if g_ppm is None else _compute_gain(g_ppm, _bound(statistic, mu_ppm, unit.is_drawn), share)
+            )
+        return gains
+
+    def _add_late(self, gains: Sequence[float]) -> tuple[float, ...]:
+        """Return the later starts after one more unit; block s opens with 1/(s(s+1)) of the unit."""
+        values = self.late
+        block, place = divmod(self.units, START_BLOCK)
+        if place == 0 and block > 0:
+            stake = -math.log(block * (block + 1))
+            values = tuple(log_sum_exp([value, stake]) for value in values)
+        return tuple(value + gain for value, gain in zip(values, gains, strict=True))
+
+
+def build_wealth(plan: AuditPlan) -> Wealth:
+    """Return the wealth before the first answer: 1 against every member of the null."""
+    bets = len(plan.statistics) * len(SHARES)
+    return Wealth(
+        plan=plan,
+        units=0,
+        early=dict.fromkeys(plan.settings, (0.0,) * bets),
+        late=(-math.inf,) * bets,
+    )
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """Return log(sum(exp(values))), -inf for none."""
+    largest = max(values, default=-math.inf)
+    if largest == -math.inf:
+        return largest
+    return largest + math.log(sum(math.exp(value - largest) for value in values))
+
+
+def _bound(statistic: AuditStatistic, mu_ppm: int, is_drawn: bool) -> float:
+    if is_drawn or statistic.is_ratio:
+        return mu_ppm
+    return min(mu_ppm * FOREIGN_FACTOR, PPM - 1)
+
+
+def _compute_gain(g_ppm: int, mu_ppm: float, share: float) -> float:
+    return math.log1p(share * (g_ppm / mu_ppm - 1.0))
+
+
+__all__ = [
+    "MISSING",
+    "SEEDED",
+    "TEXT",
+    "Amendment",
+    "AuditPlan",
+    "AuditStatistic",
+    "Unit",
+    "Wealth",
+    "build_audit_plan",
+    "build_wealth",
+]
