@@ -43,6 +43,8 @@ PROMPT_ALTERNATIVES = (
     "template-role-lines",
     "template-none",
 )
+ANY_ALTERNATIVES = (*GRID_IDS, "int6", "int4")
+"""What `text-any` mixes within a request, for gross cheats; all of them must have been run."""
 SEEDED, TEXT = "seeded", "text"
 CHANNELS = (SEEDED, TEXT)
 
@@ -107,7 +109,10 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
         found.update(zip(SEEDED_IDS, compute_statistics(answer.tokens, answer.max_tokens, SEEDED_IDS), strict=True))
         found.update(_compute_seeded_ratios(answer))
     ratios = compute_log_ratios(answer)
-    found[TEXT_ANY_ID] = _to_ppm(_squash(_log_mean_exp(list(ratios.values()))))
+    # A member of the grid that is itself the claim has the ratio 1.
+    mixed = [ratios.get(name, 0.0) for name in ANY_ALTERNATIVES]
+    if answer.alternatives.keys() >= {"int6", "int4"}:
+        found[TEXT_ANY_ID] = _to_ppm(_squash(_log_mean_exp(mixed)))
     found.update({build_text_id(name): _to_ppm(_cap(ratio)) for name, ratio in ratios.items()})
     return found
 

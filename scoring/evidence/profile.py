@@ -136,8 +136,8 @@ class ToleranceProfile(Record):
     def compute_mu_ppm(self) -> dict[str, int]:
         """Return mu of each statistic: the maximum over strata and cells, in the order of the first cell.
 
-        A main cell gives its bound. A wide one gives its mean and three standard errors: with few requests a bound would
-        be the price of its size alone, and would blind the audit for every cell.
+        A main cell gives its bound. A wide one gives its mean and three standard errors: with few requests a bound
+        would be the price of its size alone, and would blind the audit for every cell.
         """
         mu_ppm: dict[str, int] = {}
         for cell in self.cells:

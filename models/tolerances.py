@@ -1,0 +1,111 @@
+"""From a collection of honest answers to a tolerance profile: statistics, their bounds, and the hold-out."""
+
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from models.collection import REFERENCE, Answered, Collection
+from scoring.errors import InvalidInput
+from scoring.evidence.bounds import compute_upper_bound_ppm
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, AnswerColumns, compute_channel_statistics
+from scoring.evidence.profile import Measurement
+from scoring.records import PPM
+
+EMPTY: dict[str, list[Any]] = {"logprob": [], "margin": [], "gap": []}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HonestRequest:
+    """What one honest request gave: its stratum and g in ppm by statistic, where the passes were run."""
+
+    stratum: str
+    statistics_ppm: Mapping[str, int]
+
+
+def read_requests(
+    collection: Collection, group: str, answers: Sequence[Answered], alternatives: Iterable[str]
+) -> list[HonestRequest]:
+    """Return the statistics of a group's answers, as far as the reference pass has come."""
+    return [
+        HonestRequest(stratum=answer.question.stratum, statistics_ppm=compute_channel_statistics(columns))
+        for answer, columns in zip(answers, read_answer_columns(collection, group, answers, alternatives), strict=False)
+    ]
+
+
+def read_answer_columns(
+    collection: Collection, group: str, answers: Sequence[Answered], alternatives: Iterable[str]
+) -> Iterator[AnswerColumns]:
+    """Yield the columns of each answer with every alternative that was run on it."""
+    count = len(answers)
+    streams = {name: collection.read_columns(group, name, count) for name in alternatives}
+    for answer, tokens in zip(answers, collection.read_columns(group, REFERENCE, count), strict=False):
+        found = {name: next(stream, None) for name, stream in streams.items()}
+        yield AnswerColumns(
+            tokens=build_tokens(tokens or EMPTY),
+            alternatives={name: build_tokens(columns) for name, columns in found.items() if columns is not None},
+            max_tokens=answer.question.max_tokens,
+        )
+
+
+def build_tokens(columns: Mapping[str, Any]) -> Any:
+    """Return columns as attributes; margin and gap are None where there was no seed."""
+    return SimpleNamespace(**{"margin": None, "gap": None, **columns})
+
+
+def measure(
+    requests: Sequence[HonestRequest], strata: Sequence[str], log_one_over_delta: float
+) -> tuple[Measurement, ...]:
+    """Bound the mean of every statistic in every stratum; a statistic must have been computed in all strata."""
+    found = []
+    for statistic in CHANNEL_STATISTIC_IDS:
+        for stratum in strata:
+            values = [
+                request.statistics_ppm[statistic]
+                for request in requests
+                if request.stratum == stratum and statistic in request.statistics_ppm
+            ]
+            if values:
+                found.append(build_measurement(stratum, statistic, values, log_one_over_delta))
+    return tuple(found)
+
+
+def compute_log_share(one_over_delta: int, bounds: int) -> float:
+    """Return log(1/delta) of one bound when `bounds` of them hold together with probability 1 - delta."""
+    return math.log(one_over_delta * bounds)
+
+
+def build_measurement(
+    stratum: str, statistic: str, values_ppm: Sequence[int], log_one_over_delta: float
+) -> Measurement:
+    """Return what honest values say about one statistic in one stratum; raises InvalidInput when there are none."""
+    if not values_ppm:
+        raise InvalidInput("no request was drawn from this stratum", stratum)
+    n, total = len(values_ppm), sum(values_ppm)
+    return Measurement(
+        stratum=stratum,
+        statistic=statistic,
+        n=n,
+        mean_ppm=-(-total // n),
+        variance_ppm=sum((value - total // n) ** 2 for value in values_ppm) // (n * PPM),
+        max_ppm=max(values_ppm),
+        mu_ppm=compute_upper_bound_ppm(values_ppm, log_one_over_delta),
+    )
+
+
+def describe_runtime(device: str, attention: str) -> dict[str, Any]:
+    """Return the fingerprint of this runtime as a profile's cell holds it."""
+    import torch
+    import transformers
+
+    return {
+        "threads": torch.get_num_threads(),
+        "attention": attention,
+        "device": device,
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+        "python_version": platform.python_version(),
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
