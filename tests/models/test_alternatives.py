@@ -13,7 +13,7 @@ from models.alternatives import (
     build_alternative_prompt,
     list_alternatives,
 )
-from models.requests import SAMPLER_GUMBEL, ChatMessage, ReferenceRequest
+from models.requests import SAMPLER_GUMBEL, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
 from scoring.errors import InvalidInput
 from scoring.probe_texts import SYSTEM_PROMPTS
 from validator.provider.cheats import DEFAULT_HIDDEN_PROMPT
@@ -193,6 +193,19 @@ def test_a_token_that_the_filter_removed_has_no_likelihood_and_no_margin(tiny):
     possible = [column for column in columns if column.logprob[0] > -math.inf]
     assert [(column.logprob, column.margin) for column in possible] == [((0.0,), (0.0,))]
     assert all(column.margin == (math.inf,) for column in columns if column not in possible)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SEEDED_SAMPLERS)
+def test_one_token_wins_whatever_the_sampler_and_it_is_the_one_drawn(tiny, sampler):
+    from models.alternative_pass import compute_columns, iterate_logits
+    from models.claimed_noise import open_claimed_noise
+
+    sampling = {"temperature": 0.9, "seed": 1, "sampler": sampler}
+    requests = [ReferenceRequest(prompt_ids=(1, 2), output_ids=(token,), **sampling) for token in range(300)]
+    won = [token for token, column in enumerate(compute_columns(tiny, requests)) if column.margin == (0.0,)]
+    _, logits = next(iterate_logits(tiny, requests[:1]))
+    assert won == [open_claimed_noise(requests[0]).draw(logits[0].numpy(), 0)]
 
 
 @pytest.mark.slow

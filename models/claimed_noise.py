@@ -1,0 +1,36 @@
+"""The noise that a claimed answer was drawn with, whatever the sampler: one way to draw again and to measure claims."""
+
+from models.requests import SAMPLER_GUMBEL, SEEDED_SAMPLERS, ReferenceRequest
+from models.sampler import compute_kept_tokens, filter_logits, find_winner
+from models.samplers_seeded import Noise, Row, open_noise
+from models.token_statistics import compute_seeded_margin
+
+
+def has_noise(request: ReferenceRequest) -> bool:
+    """Return whether a request has a winner to compare with: temperature 0, or a seed."""
+    return request.temperature == 0.0 or (request.seed is not None and request.sampler in SEEDED_SAMPLERS)
+
+
+def open_claimed_noise(request: ReferenceRequest) -> Noise | None:
+    """Return the noise of a request, to be kept for all its positions in ascending order; None when it has none."""
+    if not has_noise(request):
+        return None
+    if request.temperature == 0.0 or request.sampler == SAMPLER_GUMBEL:
+        return _GumbelNoise(request)
+    return open_noise(request)
+
+
+class _GumbelNoise:
+    def __init__(self, request: ReferenceRequest) -> None:
+        self._request = request
+
+    def draw(self, logits: Row, position: int) -> int:
+        request = self._request
+        kept = filter_logits(logits, request.temperature, request.top_p, request.top_k)
+        return find_winner(kept, request.seed or 0, position, request.temperature).token_id
+
+    def compute_margin(self, logits: Row, token: int, position: int) -> tuple[float, float]:
+        request = self._request
+        is_filtered = request.temperature > 0.0 and (request.top_p < 1.0 or request.top_k > 0)
+        kept = compute_kept_tokens(logits, request.temperature, request.top_p, request.top_k) if is_filtered else None
+        return compute_seeded_margin(logits, token, request, position, kept)
