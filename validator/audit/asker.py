@@ -1,0 +1,54 @@
+"""Asks one request as often as it takes, within bounds: waits when told to, tries again what may pass, gives up."""
+
+import asyncio
+from collections.abc import Mapping
+
+from validator.audit.endpoint import Endpoint, Failure
+from validator.audit.http_exchange import AskLimits, Reply
+from validator.fetch import FailureReason
+
+MAX_TRIES = 4
+FIRST_PAUSE_S = 0.5
+DEFAULT_WAIT_S = 2.0
+_MAY_PASS = frozenset(
+    {FailureReason.CONNECT, FailureReason.DISCONNECTED, FailureReason.OWN_NETWORK, FailureReason.OWN_STALL}
+)
+
+
+class Asker:
+    """Asks an endpoint. When it asks us to wait (429, 503 with Retry-After) all requests wait."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._not_before_s = 0.0
+        self.waits = 0
+
+    async def ask(self, body: Mapping[str, object], limits: AskLimits) -> Reply | Failure:
+        """Return the answer, or the last of at most MAX_TRIES failures. A probe is asked again unchanged."""
+        pause_s = FIRST_PAUSE_S
+        for number in range(1, MAX_TRIES + 1):
+            await self._wait()
+            found = await self._endpoint.ask(body, limits)
+            if isinstance(found, Reply) or number == MAX_TRIES or not may_pass(found):
+                return found
+            if found.status == 429 or found.retry_after_s is not None:
+                self._hold(DEFAULT_WAIT_S * number if found.retry_after_s is None else found.retry_after_s)
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+        raise AssertionError("the loop returns")
+
+    def _hold(self, wait_s: float) -> None:
+        self.waits += 1
+        self._not_before_s = max(self._not_before_s, asyncio.get_running_loop().time() + wait_s)
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Another request may have been told to wait longer meanwhile.
+        while loop.time() < self._not_before_s:  # noqa: ASYNC110
+            await asyncio.sleep(self._not_before_s - loop.time())
+
+
+def may_pass(failure: Failure) -> bool:
+    """Say whether a failure is worth another try: refused for now, a server's error, a broken connection."""
+    return failure.reason in _MAY_PASS or failure.status == 429 or (failure.status or 0) >= 500
