@@ -148,7 +148,10 @@ def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperatu
     floor = np.float32(logits.max() - np.float32(_FIRST_LOOK * temperature))
     ids = np.flatnonzero(logits >= floor)
     if len(ids) < 2 <= len(logits):
-        floor = np.partition(logits, len(logits) - 2)[-2]
+        # Two maxima are several times faster than a partition of a whole vocabulary.
+        others = logits.copy()
+        others[int(logits.argmax())] = -np.inf
+        floor = others.max()
         ids = np.flatnonzero((logits >= floor) & (logits > -np.inf))
     scores = logits[ids].astype(np.float64)
     if temperature > 0.0:
