@@ -59,7 +59,8 @@ class Discovery:
         other = await self._ask(replace(self._probes[0], seed=self._probes[1].seed)) if again is not None else None
         repeats = compare_seeded(first, again, other)
         streamed, has_stream_usage = await self._ask_streamed()
-        is_declared = declared is not None and bool(repeats)
+        # A sampler that is declared and not kept is told, and carries no evidence: the weights may still be right.
+        is_declared = declared is not None and "seed" not in self._refused and repeats is not False
         return Discovered(
             facts=EndpointFacts(
                 served_model=self._model,

@@ -45,7 +45,7 @@ def build_outcome(origin: Origin, asked: Asked, answered: Answered, timing: Timi
         seed=asked.seed,
         sampler=origin.sampler,
         is_drawn=origin.is_drawn,
-        stratum=origin.stratum,
+        stratum=origin.stratum if origin.is_drawn else None,
         content=answered.content,
         token_ids=answered.token_ids,
         logprobs=answered.logprobs,

@@ -6,7 +6,7 @@ place of an answer that did not come; `audit` keeps what the audit knew of a req
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,12 +28,9 @@ MAX_DETAIL_CHARACTERS = 500
 MEMBERS = frozenset({"request", "response", "error", "sampler", "receipt", "timing", "audit"})
 ORIGIN_MEMBERS = frozenset({"stratum", "probe_seed", "repeat_of"})
 
-Rebuild = Callable[[bytes], Asked | None]
-"""Returns the request that a probe's seed stands for, None when the generator at hand cannot tell."""
 
-
-def load_transcript(path: Path, rebuild: Rebuild = lambda _: None) -> list[Entry]:
-    """Read a transcript; a request is `is_drawn` only when `rebuild` makes the same one from its seed.
+def load_transcript(path: Path) -> list[Entry]:
+    """Read a transcript. No request counts as drawn: `validator.audit.drawn` finds those of a plan.
 
     Raises InvalidInput that names every bad line (the first 20), Unavailable when the file cannot be read.
     """
@@ -43,7 +40,7 @@ def load_transcript(path: Path, rebuild: Rebuild = lambda _: None) -> list[Entry
         with path.open("rb") as file:
             for number, line in _read_lines(file):
                 try:
-                    entries.append(parse_line(line, entries, rebuild))
+                    entries.append(parse_entry(parse_document(line), entries))
                 except InvalidInput as error:
                     problems.append(f"line {number}: {error}")
     except OSError as error:
@@ -57,14 +54,28 @@ def load_transcript(path: Path, rebuild: Rebuild = lambda _: None) -> list[Entry
     return entries
 
 
-def parse_line(line: bytes, earlier: list[Entry], rebuild: Rebuild) -> Entry:
-    """Read one line that follows the `earlier` ones; raises InvalidInput with the field's name."""
-    document = _mapping(parse_hostile_json(line, MAX_LINE_BYTES, keeps_numbers=True), "line")
+def parse_document(line: bytes) -> dict[str, object]:
+    """Read the JSON object of a line; raises InvalidInput."""
+    return _mapping(parse_hostile_json(line, MAX_LINE_BYTES, keeps_numbers=True), "line")
+
+
+def parse_entry(document: Mapping[str, object], earlier: list[Entry]) -> Entry:
+    """Read the document of a line that follows the `earlier` ones; raises InvalidInput with the field's name."""
+    asked = parse_asked(document.get("request"))
+    origin = parse_origin(document, len(earlier))
+    if origin.repeat_of is not None:
+        if origin.repeat_of >= len(earlier):
+            raise InvalidInput("names no earlier request", "audit.repeat_of")
+        if earlier[origin.repeat_of].asked.to_json() != asked.to_json():
+            raise InvalidInput(f"request {origin.repeat_of} is not the same", "audit.repeat_of")
+    return build_entry(document, asked, origin)
+
+
+def build_entry(document: Mapping[str, object], asked: Asked, origin: Origin) -> Entry:
+    """Return the entry of a document whose request and origin were read; raises InvalidInput with the field's name."""
     unknown = sorted(set(document) - MEMBERS)
     if unknown:
         raise InvalidInput(f"unknown member {unknown[0][:80]!r}; there are {', '.join(sorted(MEMBERS))}", "line")
-    asked = parse_asked(document.get("request"))
-    origin = _parse_origin(document, asked, earlier, rebuild)
     timing = _parse_timing(document.get("timing"))
     if document.get("response") is None:
         missing = _parse_missing(document.get("error"), origin.index, timing)
@@ -76,10 +87,14 @@ def parse_line(line: bytes, earlier: list[Entry], rebuild: Rebuild) -> Entry:
     return Entry(origin=origin, asked=asked, outcome=build_outcome(origin, asked, answered, timing))
 
 
-def encode_line(entry: Entry, model: str) -> bytes:
-    """Return the line of an entry, with the newline. `model` is what the request named."""
+def build_document(entry: Entry, model: str) -> dict[str, object]:
+    """Return the document of an entry; `model` is what the request named."""
     request = {"model": model, **entry.asked.to_json(), **({"stream": True} if entry.asked.is_streamed else {})}
-    document: dict[str, object] = {"request": request, **_build_answer(entry.outcome), **_build_origin(entry.origin)}
+    return {"request": request, **_build_answer(entry.outcome), **_build_origin(entry.origin)}
+
+
+def encode_document(document: Mapping[str, object]) -> bytes:
+    """Return a document as one line, with the newline."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
@@ -99,23 +114,23 @@ def _read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _parse_origin(document: Mapping[str, object], asked: Asked, earlier: list[Entry], rebuild: Rebuild) -> Origin:
+def parse_origin(document: Mapping[str, object], index: int) -> Origin:
+    """Read `sampler` and `audit` of a line's document, its request not counted as drawn; raises InvalidInput."""
     known = _mapping(document.get("audit") or {}, "audit")
     unknown = sorted(set(known) - ORIGIN_MEMBERS)
     if unknown:
         raise InvalidInput(f"unknown member {unknown[0][:80]!r}", "audit")
-    seed = None if known.get("probe_seed") is None else _parse_seed(known["probe_seed"])
-    stratum = known.get("stratum")
+    stratum, repeat_of = known.get("stratum"), known.get("repeat_of")
     if stratum is not None and (not isinstance(stratum, str) or not 0 < len(stratum) <= 64):
         raise InvalidInput("expected a string of 1 to 64 characters", "audit.stratum")
-    is_drawn = seed is not None and _is_same(rebuild(seed), asked)
+    if repeat_of is not None and (type(repeat_of) is not int or repeat_of < 0):
+        raise InvalidInput("expected the number of an earlier request, from 0", "audit.repeat_of")
     return Origin(
-        index=len(earlier),
+        index=index,
         sampler=_parse_sampler(document.get("sampler")),
-        is_drawn=is_drawn,
-        stratum=stratum if is_drawn else None,
-        probe_seed=seed,
-        repeat_of=_parse_repeat(known.get("repeat_of"), asked, earlier),
+        stratum=stratum,
+        probe_seed=None if known.get("probe_seed") is None else _parse_seed(known["probe_seed"]),
+        repeat_of=repeat_of if isinstance(repeat_of, int) else None,
     )
 
 
@@ -132,20 +147,6 @@ def _parse_sampler(value: object) -> str:
     if not isinstance(value, str) or value not in SAMPLERS:
         raise InvalidInput(f"there are {', '.join(SAMPLERS)}", "sampler")
     return value
-
-
-def _parse_repeat(value: object, asked: Asked, earlier: list[Entry]) -> int | None:
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value < len(earlier):
-        raise InvalidInput("expected the number of an earlier request, from 0", "audit.repeat_of")
-    if not _is_same(earlier[value].asked, asked):
-        raise InvalidInput(f"request {value} is not the same", "audit.repeat_of")
-    return value
-
-
-def _is_same(first: Asked | None, second: Asked) -> bool:
-    return first is not None and first.to_json() == second.to_json()
 
 
 def _parse_timing(value: object) -> Timing:
