@@ -1,4 +1,4 @@
-"""The journal of an audit: every exchange is on the disk before it is judged, so that nothing that was paid for is lost.
+"""The journal of an audit: every exchange is on the disk before it is judged, so that nothing paid for is lost.
 
 One JSON object a line: what the audit is (the header), what was discovered, then each request with its number and its
 answer in the form of a transcript, at last why it ended. A half-written last line is dropped when the file is opened.

@@ -204,8 +204,11 @@ class Examiner(Protocol):
     @property
     def facts(self) -> ReferenceFacts: ...
 
-    def begin(self) -> Evidence:
-        """Return the evidence before the first appraisal."""
+    def begin(self, channels: Sequence[str]) -> Evidence:
+        """Return the evidence before the first appraisal, over the channels that the endpoint leaves open.
+
+        They are named before anything is asked that counts: "seeded", "text", "logprobs", "usage".
+        """
         ...
 
     def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
