@@ -6,7 +6,7 @@ from dataclasses import replace
 from validator.audit.asked import Asked
 from validator.audit.outcomes import Entry
 from validator.audit.plan import ProbingPlan
-from validator.audit.probe_source import ProbeSource, build_asked
+from validator.audit.probe_source import ProbeSource
 from validator.audit.records import Exchange
 
 
@@ -24,7 +24,7 @@ def mark_drawn(entries: Iterable[Entry], plan: ProbingPlan, source: ProbeSource)
         if entry.origin.probe_seed is not None:
             get = probes.get if is_repeat else probes.pop
             probe = get(entry.origin.probe_seed, None)
-        if probe is None or not _is_same(build_asked(probe, sends_seed=True, is_streamed=False), entry.asked):
+        if probe is None or not _is_same(probe.build_asked(), entry.asked):
             marked.append(entry)
             continue
         marked.append(_mark(entry, probe.stratum))

@@ -60,6 +60,11 @@ class Endpoint:
             limits=httpx.Limits(max_connections=64),
         )
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the byte budget is used up."""
+        return self.received_bytes >= self._byte_budget
+
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
         return self

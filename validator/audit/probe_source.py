@@ -1,10 +1,11 @@
 """Where the audit's prompts come from: everything about a request follows from its 32-byte seed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from models.requests import ChatMessage
-from scoring.probes import Probe, build_probe
+from scoring.probes import build_probe
 from scoring.records import PPM
 from validator.audit.asked import Asked
 from validator.audit.plan import ProbingPlan
@@ -14,13 +15,36 @@ CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnProbe:
+    """One request as its seed says, whichever generator made it."""
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    sampler_seed: int
+    stratum: str
+
+    def build_asked(self, *, sends_seed: bool = True, is_streamed: bool = False) -> Asked:
+        """Return the request to send."""
+        return Asked(
+            messages=self.messages,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.sampler_seed if sends_seed else None,
+            is_streamed=is_streamed,
+        )
+
+
 class ProbeSource(Protocol):
     """Draws probes; called from the worker thread, because a model may have to write them.
 
     The same seeds give the same probes, whatever they are drawn together with.
     """
 
-    def draw(self, seeds: Sequence[bytes]) -> list[Probe]:
+    def draw(self, seeds: Sequence[bytes]) -> list[DrawnProbe]:
         """Return the probes of these seeds, in their order."""
         ...
 
@@ -31,21 +55,20 @@ class TemplateProbes:
     def __init__(self, plan: ProbingPlan) -> None:
         self._plan = plan
 
-    def draw(self, seeds: Sequence[bytes]) -> list[Probe]:
+    def draw(self, seeds: Sequence[bytes]) -> list[DrawnProbe]:
         """Return the probes of these seeds."""
-        return [build_probe(seed, self._plan) for seed in seeds]
+        return [self._draw(seed) for seed in seeds]
 
-
-def build_asked(probe: Probe, *, sends_seed: bool, is_streamed: bool) -> Asked:
-    """Return the request of a probe."""
-    return Asked(
-        messages=tuple(ChatMessage(role=message.role, content=message.content) for message in probe.messages),
-        max_tokens=probe.max_tokens,
-        temperature=probe.temperature_ppm / PPM,
-        top_p=probe.top_p_ppm / PPM,
-        seed=probe.sampler_seed if sends_seed else None,
-        is_streamed=is_streamed,
-    )
+    def _draw(self, seed: bytes) -> DrawnProbe:
+        probe = build_probe(seed, self._plan)
+        return DrawnProbe(
+            messages=tuple(ChatMessage(role=message.role, content=message.content) for message in probe.messages),
+            max_tokens=probe.max_tokens,
+            temperature=probe.temperature_ppm / PPM,
+            top_p=probe.top_p_ppm / PPM,
+            sampler_seed=probe.sampler_seed,
+            stratum=probe.stratum,
+        )
 
 
 def estimate_prompt_tokens(messages: Sequence[ChatMessage]) -> int:

@@ -1,0 +1,127 @@
+"""Asks the audit's numbered requests: which probe, streamed or whole, and what its answer becomes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from scoring.errors import InvalidInput
+from validator.audit.answered import parse_answered
+from validator.audit.asked import Asked
+from validator.audit.asker import Asker
+from validator.audit.discovery import WANTED_LOGPROBS, build_body
+from validator.audit.endpoint import Failure
+from validator.audit.facts import EndpointFacts
+from validator.audit.http_exchange import AskLimits
+from validator.audit.outcomes import Entry, Origin, build_outcome
+from validator.audit.plan import ProbingPlan
+from validator.audit.probe_source import DrawnProbe, ProbeSource
+from validator.audit.records import Missing, Outcome
+from validator.audit.worker import Worker
+
+REPEAT_EVERY = 16
+"""One request in so many is the one before it, asked again the other way: streamed equals whole."""
+STREAMED_OF_FOUR, RARELY_STREAMED_OF_EIGHT = 3, 1
+DRAW_AHEAD = 16
+
+
+class Prober:
+    """Turns the numbers of requests into entries. Prompts are drawn ahead in the worker, because a model may write
+    them; whether a request is streamed follows from its seed and from what the endpoint offers.
+    """
+
+    def __init__(
+        self, plan: ProbingPlan, facts: EndpointFacts, source: ProbeSource, worker: Worker, asker: Asker
+    ) -> None:
+        self._plan = plan
+        self._facts = facts
+        self._source = source
+        self._worker = worker
+        self._asker = asker
+        self._probes: dict[int, DrawnProbe] = {}
+        self._leaves_out = dict(facts.refused)
+
+    @property
+    def served_model(self) -> str:
+        """What the endpoint calls the model."""
+        return self._facts.served_model
+
+    async def draw(self, indices: Sequence[int]) -> None:
+        """Draw the probes of these requests, and some that follow, unless they are there."""
+        wanted = {self._find_original(index) for index in indices}
+        missing = sorted(wanted - self._probes.keys())
+        if not missing:
+            return
+        ahead = range(missing[-1] + 1, min(missing[-1] + DRAW_AHEAD, self._plan.requests))
+        batch = [*missing, *(index for index in ahead if not self._is_repeat(index) and index not in self._probes)]
+        seeds = [self._plan.compute_probe_seed(index) for index in batch]
+        probes = await self._worker.run(lambda: self._source.draw(seeds))
+        self._probes.update(zip(batch, probes, strict=True))
+
+    async def ask(self, index: int) -> Entry:
+        """Ask request `index` and return what became of it."""
+        await self.draw([index])
+        origin, asked = self.build(index)
+        streaming = {"stream_options": {"include_usage": True}} if self._facts.has_stream_usage else {}
+        found = await self._asker.ask(
+            build_body(
+                asked,
+                self._facts.served_model,
+                leaves_out=self._leaves_out,
+                more=streaming if asked.is_streamed else None,
+            ),
+            AskLimits(
+                max_tokens=asked.max_tokens or 1,
+                logprobs=0 if "logprobs" in self._leaves_out else 1 + WANTED_LOGPROBS,
+                is_streamed=asked.is_streamed,
+            ),
+        )
+        if isinstance(found, Failure):
+            outcome: Outcome = _build_missing(index, found)
+        else:
+            # How it came, not how it was asked for: some servers ignore `stream`.
+            asked = replace(asked, is_streamed=found.is_streamed)
+            try:
+                outcome = build_outcome(origin, asked, parse_answered(found.document, asked.max_tokens), found.timing)
+            except InvalidInput as error:
+                outcome = Missing(index=index, reason="malformed", detail=str(error)[:300], timing=found.timing)
+        return Entry(origin=origin, asked=asked, outcome=outcome)
+
+    def build(self, index: int) -> tuple[Origin, Asked]:
+        """Return where request `index` comes from and what it asks; its probe has been drawn."""
+        first = self._find_original(index)
+        probe, seed = self._probes[first], self._plan.compute_probe_seed(first)
+        is_repeat = first != index
+        origin = Origin(
+            index=index,
+            sampler=self._facts.sampler,
+            is_drawn=True,
+            stratum=probe.stratum,
+            probe_seed=seed,
+            repeat_of=first if is_repeat else None,
+        )
+        is_streamed = self._is_streamed(seed) != is_repeat
+        return origin, probe.build_asked(sends_seed="seed" not in self._leaves_out, is_streamed=is_streamed)
+
+    def _is_repeat(self, index: int) -> bool:
+        return self._facts.streams and bool(self._facts.repeats_seed) and index % REPEAT_EVERY == REPEAT_EVERY - 1
+
+    def _find_original(self, index: int) -> int:
+        return index - 1 if self._is_repeat(index) else index
+
+    def _is_streamed(self, seed: bytes) -> bool:
+        """Say whether a request is streamed: mostly, unless a stream tells less than a whole answer."""
+        if not self._facts.streams:
+            return False
+        if self._facts.has_stream_token_ids >= self._facts.has_token_ids:
+            return seed[-1] % 4 < STREAMED_OF_FOUR
+        return seed[-1] % 8 < RARELY_STREAMED_OF_EIGHT
+
+
+def _build_missing(index: int, failure: Failure) -> Missing:
+    reason = failure.reason.value if failure.status is None else f"http-{failure.status}"
+    return Missing(
+        index=index,
+        reason=reason,
+        detail=failure.detail,
+        is_provider_fault=failure.is_provider_fault,
+        timing=failure.timing,
+    )
