@@ -13,12 +13,12 @@ from validator.audit.endpoint import Endpoint
 from validator.audit.journal import Journal
 from validator.audit.outcomes import Entry
 from validator.audit.prober import Prober
-from validator.audit.probe_source import estimate_prompt_tokens
 from validator.audit.progress import Ended, Progress
 from validator.audit.records import Appraisal, Examiner, Missing
 from validator.audit.worker import Worker
 
 MAX_BATCH = 16
+REPORT_EVERY_S = 1.0
 MAX_SILENCE = 10
 """So many requests in a row without any answer end an audit."""
 
@@ -61,6 +61,7 @@ class AuditLoop:
         self._report = report
         self._asking: dict[asyncio.Task[Entry], int] = {}
         self._examining: asyncio.Task[list[Appraisal]] | None = None
+        self._silent = 0
 
     async def run(self) -> Ended:
         """Run until it is decided or nothing more may be asked; raises Unavailable when the reference fails."""
@@ -82,15 +83,14 @@ class AuditLoop:
         progress = self._progress
         if progress.evidence is not None and progress.evidence.is_settled:
             return Ended.DECIDED
-        if self._is_silent():
-            return Ended.SILENCE
         is_idle = not self._asking and self._examining is None and not progress.take_ready(1)
         return self._find_limit() if is_idle else None
 
     def _find_limit(self) -> Ended | None:
         """Return the limit that keeps the next request from being asked, None when there is none."""
-        index = self._next_index()
-        if index >= self._progress.plan.requests:
+        if self._silent >= MAX_SILENCE:
+            return Ended.SILENCE
+        if self._next_index() >= self._progress.plan.requests:
             return Ended.REQUESTS
         if self._endpoint.is_exhausted:
             return Ended.BYTES
@@ -116,7 +116,7 @@ class AuditLoop:
         waiting: set[asyncio.Task[Entry] | asyncio.Task[list[Appraisal]]] = {*self._asking}
         if self._examining is not None:
             waiting.add(self._examining)
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=REPORT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
         for task in [task for task in self._asking if task.done()]:
             del self._asking[task]
             self._keep(task.result())
@@ -129,7 +129,8 @@ class AuditLoop:
     def _keep(self, entry: Entry) -> None:
         """Put an answer on the disk, then count it."""
         self._journal.append_entry(entry, self._prober.served_model)
-        self._progress.entries[entry.origin.index] = entry
+        self._progress.add(entry)
+        self._silent = self._silent + 1 if isinstance(entry.outcome, Missing) else 0
         self._progress.received_bytes = self._endpoint.received_bytes
 
     def _next_index(self) -> int:
@@ -140,15 +141,9 @@ class AuditLoop:
         return index
 
     def _reserved_tokens(self) -> int:
-        """Return what the requests in flight and one more may cost, by the longest prompt so far."""
-        prompts = [estimate_prompt_tokens(entry.asked.messages) for entry in self._progress.entries.values()]
-        each = max(prompts, default=self._progress.plan.max_tokens) + self._progress.plan.max_tokens
-        return (len(self._asking) + 1) * each
-
-    def _is_silent(self) -> bool:
-        entries = self._progress.entries
-        last = [entries[index].outcome for index in sorted(entries)[-MAX_SILENCE:]]
-        return len(last) == MAX_SILENCE and all(isinstance(outcome, Missing) for outcome in last)
+        """Return what the requests in flight and one more may cost."""
+        plan = self._progress.plan
+        return (len(self._asking) + 1) * (self._progress.longest_request_tokens or 2 * plan.max_tokens)
 
     async def _cancel(self) -> None:
         tasks = [*self._asking, *([] if self._examining is None else [self._examining])]

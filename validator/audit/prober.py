@@ -1,5 +1,6 @@
 """Asks the audit's numbered requests: which probe, streamed or whole, and what its answer becomes."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ class Prober:
         self._asker = asker
         self._probes: dict[int, DrawnProbe] = {}
         self._leaves_out = dict(facts.refused)
+        self._drawing = asyncio.Lock()
 
     @property
     def served_model(self) -> str:
@@ -46,15 +48,8 @@ class Prober:
 
     async def draw(self, indices: Sequence[int]) -> None:
         """Draw the probes of these requests, and some that follow, unless they are there."""
-        wanted = {self._find_original(index) for index in indices}
-        missing = sorted(wanted - self._probes.keys())
-        if not missing:
-            return
-        ahead = range(missing[-1] + 1, min(missing[-1] + DRAW_AHEAD, self._plan.requests))
-        batch = [*missing, *(index for index in ahead if not self._is_repeat(index) and index not in self._probes)]
-        seeds = [self._plan.compute_probe_seed(index) for index in batch]
-        probes = await self._worker.run(lambda: self._source.draw(seeds))
-        self._probes.update(zip(batch, probes, strict=True))
+        async with self._drawing:
+            await self._draw(indices)
 
     async def ask(self, index: int) -> Entry:
         """Ask request `index` and return what became of it."""
@@ -100,6 +95,17 @@ class Prober:
         )
         is_streamed = self._is_streamed(seed) != is_repeat
         return origin, probe.build_asked(sends_seed="seed" not in self._leaves_out, is_streamed=is_streamed)
+
+    async def _draw(self, indices: Sequence[int]) -> None:
+        wanted = {self._find_original(index) for index in indices}
+        missing = sorted(wanted - self._probes.keys())
+        if not missing:
+            return
+        ahead = range(missing[-1] + 1, min(missing[-1] + DRAW_AHEAD, self._plan.requests))
+        batch = [*missing, *(index for index in ahead if not self._is_repeat(index) and index not in self._probes)]
+        seeds = [self._plan.compute_probe_seed(index) for index in batch]
+        probes = await self._worker.run(lambda: self._source.draw(seeds))
+        self._probes.update(zip(batch, probes, strict=True))
 
     def _is_repeat(self, index: int) -> bool:
         return self._facts.streams and bool(self._facts.repeats_seed) and index % REPEAT_EVERY == REPEAT_EVERY - 1

@@ -36,7 +36,11 @@ class Point:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """What is known so far. `entries` by index; `appraisals` and `points` follow the index without gaps."""
+    """What is known so far. `entries` by index; `appraisals` and `points` follow the index without gaps.
+
+    `spent_tokens` are those of prompts and answers, the discovery's included; `longest_request_tokens` is the most that
+    one request can have cost so far.
+    """
 
     plan: ProbingPlan
     facts: EndpointFacts | None = None
@@ -45,7 +49,9 @@ class Progress:
     entries: dict[int, Entry] = field(default_factory=dict)
     appraisals: list[Appraisal] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    discovery_tokens: int = 0
+    spent_tokens: int = 0
+    missing: int = 0
+    longest_request_tokens: int = 0
     in_flight: int = 0
     received_bytes: int = 0
     seconds: float = 0.0
@@ -57,22 +63,20 @@ class Progress:
         return len(self.points)
 
     @property
-    def missing(self) -> int:
-        """How many requests have no answer that can be judged."""
-        return sum(isinstance(entry.outcome, Missing) for entry in self.entries.values())
-
-    @property
-    def spent_tokens(self) -> int:
-        """The tokens of prompts and answers, the discovery's included."""
-        return self.discovery_tokens + sum(count_tokens(entry) for entry in self.entries.values())
-
-    @property
     def decided_after(self) -> int | None:
         """After how many requests the evidence first reached its threshold, None when it never did."""
         if self.evidence is None:
             return None
         crossed = [point.index for point in self.points if point.log10_e >= self.evidence.log10_threshold]
         return crossed[0] + 1 if crossed else None
+
+    def add(self, entry: Entry) -> None:
+        """Take in a request and what became of it."""
+        self.entries[entry.origin.index] = entry
+        self.spent_tokens += count_tokens(entry)
+        self.missing += isinstance(entry.outcome, Missing)
+        longest = estimate_prompt_tokens(entry.asked.messages) + (entry.asked.max_tokens or 0)
+        self.longest_request_tokens = max(self.longest_request_tokens, longest)
 
     def take_ready(self, limit: int) -> list[Entry]:
         """Return the next entries that can be examined: those that follow the examined ones without a gap."""

@@ -1,0 +1,75 @@
+"""What an audit found, in a sentence for people and in an exit code."""
+
+from validator.audit.progress import Ended, Progress
+
+EXIT_CODES = {"consistent": 0, "proven": 1, "suspect": 3, "unstable": 3, "uninformative": 3}
+EXIT_INTERRUPTED = 130
+_ENDED = {
+    Ended.DECIDED: "it stopped because more requests would not change the verdict",
+    Ended.REQUESTS: "it stopped at its number of requests",
+    Ended.TOKENS: "it stopped at its budget of tokens",
+    Ended.BYTES: "it stopped at its budget of bytes",
+    Ended.SILENCE: "it stopped because the endpoint no longer answered",
+    Ended.TRANSCRIPT: "the transcript has no more lines",
+    Ended.INTERRUPTED: "it was interrupted",
+}
+
+
+def find_verdict(progress: Progress) -> str:
+    """Return the verdict; without evidence there is none but `uninformative`."""
+    return "uninformative" if progress.evidence is None else progress.evidence.verdict
+
+
+def find_exit_code(progress: Progress) -> int:
+    """Return the exit code of the command."""
+    if progress.ended is Ended.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return EXIT_CODES.get(find_verdict(progress), 3)
+
+
+def describe_end(progress: Progress) -> str:
+    """Return why the audit asked no more."""
+    return _ENDED[progress.ended or Ended.INTERRUPTED]
+
+
+def find_explanation(progress: Progress) -> str | None:
+    """Return the likeliest explanation by name; None when nothing asks for one."""
+    evidence = progress.evidence
+    if evidence is None or not evidence.explanations or evidence.verdict in ("consistent", "uninformative"):
+        return None
+    return evidence.explanations[0].name
+
+
+def build_sentence(progress: Progress, model: str) -> str:
+    """Return the verdict in one sentence, or two."""
+    requests = f"{progress.examined} request{'' if progress.examined == 1 else 's'}"
+    explanation = find_explanation(progress)
+    because = f" Likeliest explanation: {explanation}." if explanation else ""
+    verdict, evidence = find_verdict(progress), progress.evidence
+    if evidence is None or verdict == "uninformative":
+        return f"Not enough to tell whether {model} is served: {requests} examined, {_count_informative(progress)}."
+    if verdict == "proven":
+        # Ville: an honest endpoint's e-value ever reaches x with probability at most 1/x.
+        largest = max(point.log10_e for point in progress.points)
+        return (
+            f"{model} is not what is served: an honest endpoint would ever get this far at most once in "
+            f"{_power(largest)} audits, after {requests}.{because}"
+        )
+    if verdict == "suspect":
+        return (
+            f"The answers deviate from {model}, but not far enough to prove it: an e-value of "
+            f"{_power(evidence.log10_e)} of {_power(evidence.log10_threshold)} after {requests}.{because}"
+        )
+    if verdict == "unstable":
+        return f"The endpoint differs from itself more than {model} does on any machine, over {requests}.{because}"
+    settled = "; each named alternative would have been noticed by now" if evidence.is_settled else ""
+    return f"Nothing speaks against {model} being served: {requests} examined{settled}."
+
+
+def _count_informative(progress: Progress) -> str:
+    count = 0 if progress.evidence is None else progress.evidence.informative_requests
+    return f"{count} of them with something to say, {progress.missing} without an answer that can be judged"
+
+
+def _power(log10: float) -> str:
+    return f"10^{log10:.1f}" if abs(log10 - round(log10)) > 0.05 else f"10^{round(log10)}"
