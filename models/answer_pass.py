@@ -1,0 +1,138 @@
+"""Everything that the reference model says of claimed answers: the claim, its alternatives, and the noise of seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from models.alternative_pass import compute_alternative_columns
+from models.alternatives import KIND_WEIGHTS, Alternative, AlternativeColumns, list_alternatives
+from models.load import LoadedModel, decode_tokens, load_model, render_prompt
+from models.packing import pack_linears
+from models.reference import score_batch
+from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
+from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, retokenise
+from models.retokenise_seeded import find_sampled_tokens
+from models.token_bytes import TokenBytes
+from models.variant_weights import WeightsShelf
+from scoring.evidence.channels import GRID_IDS, AnswerColumns
+
+GRID_TEMPERATURE_TOP_P = tuple(
+    (20 / power, top_p) for power in (28, 24, 22, 20, 18, 16, 14) for top_p in (1.0, 0.95, 0.9)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An answer to examine: the conversation, the claimed sampling, and the tokens that are to be accounted for.
+
+    `found` is how a text became tokens, None when the provider gave ids.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    request: ReferenceRequest
+    found: Retokenised | None = None
+
+
+class ReferenceModel:
+    """The claimed model on this machine with its alternatives. Not safe for several threads."""
+
+    def __init__(
+        self, name: str, *, device: str = "auto", dtype: str = "bf16", alternatives: Sequence[str] | None
+    ) -> None:
+        self.loaded: LoadedModel = load_model(name, dtype=dtype, device=device)
+        pack_linears(self.loaded)
+        self.alternatives: list[Alternative] = [
+            item for item in list_alternatives(self.loaded) if alternatives is None or item.id in alternatives
+        ]
+        self._shelf = WeightsShelf(self.loaded)
+        self._tokens: TokenBytes | None = None
+
+    def render(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """Return the prompt ids in the claimed template; raises InvalidInput when it refuses the messages."""
+        return tuple(render_prompt(self.loaded, messages))
+
+    def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
+        """Return whether ids spell a text; servers may leave out space at its ends."""
+        return decode_tokens(self.loaded, token_ids).strip() == text.strip()
+
+    def retokenise(self, claims: Sequence[ReferenceRequest], texts: Sequence[TextAnswer]) -> list[Retokenised]:
+        """Return the ids of answers that came as text: canonical, or those that the seed of the request explains."""
+        self._tokens = self._tokens or TokenBytes.build(self.loaded)
+        found = [retokenise(self.loaded, text, self._tokens) for text in texts]
+        seeded = [place for place, claim in enumerate(claims) if claim.sampler in SEEDED_SAMPLERS]
+        requests = [replace(claims[place], output_ids=found[place].token_ids) for place in seeded]
+        better = find_sampled_tokens(self.loaded, requests, [found[place] for place in seeded], tokens=self._tokens)
+        for place, item in zip(seeded, better, strict=True):
+            found[place] = item
+        return found
+
+    def examine(self, claims: Sequence[Claim]) -> list[AnswerColumns]:
+        """Return the columns of each claim, with every alternative that applies to it; one prefill each."""
+        requests = [claim.request for claim in claims]
+        tokens = [
+            limit_tokens(columns, claim.found)
+            for columns, claim in zip(score_batch(self.loaded, requests), claims, strict=True)
+        ]
+        found: list[dict[str, Any]] = [{} for _ in claims]
+        for alternative in self.alternatives:
+            # Only other weights are compared with the seed: the noise of a prompt's alternatives costs as much again.
+            asked = requests if alternative.kind == KIND_WEIGHTS else [_forget_seed(request) for request in requests]
+            messages = [claim.messages for claim in claims]
+            rows = compute_alternative_columns(self.loaded, alternative, asked, messages, shelf=self._shelf)
+            for place, row in enumerate(rows):
+                if isinstance(row, AlternativeColumns):
+                    found[place][alternative.id] = row
+        return [
+            AnswerColumns(tokens=columns, alternatives=alternatives, max_tokens=len(claim.request.output_ids) or 1)
+            for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
+        ]
+
+    def examine_settings(self, claims: Sequence[Claim], settings: int) -> list[Any]:
+        """Return the reference columns of claims as if another point of the grid had been asked for."""
+        temperature, top_p = GRID_TEMPERATURE_TOP_P[settings]
+        requests = [replace(claim.request, temperature=temperature, top_p=top_p, top_k=0) for claim in claims]
+        columns = score_batch(self.loaded, requests)
+        return [limit_tokens(item, claim.found) for item, claim in zip(columns, claims, strict=True)]
+
+    def count_winners(self, claim: Claim, sampler: str) -> tuple[int, int]:
+        """Return how many tokens of an answer are the seeded winners of a sampler, and how many tokens there are."""
+        margins = score_batch(self.loaded, [replace(claim.request, sampler=sampler)])[0].margin or ()
+        return sum(margin < 0.5 for margin in margins), len(margins)
+
+
+def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
+    """Return reference columns with positions in doubt in the provider's favour."""
+    if found is None:
+        return columns
+    certain = [1.0 if place < found.certain_tokens else 0.0 for place in range(len(columns.logprob))]
+    return SimpleNamespace(
+        logprob=limit_logprobs(found, columns.logprob),
+        # A doubtful place says nothing of the settings either.
+        grid_logprob=tuple(
+            row if sure else (0.0,) * len(GRID_IDS) for row, sure in zip(columns.grid_logprob, certain, strict=True)
+        ),
+        margin=None if columns.margin is None else limit_margins(found, columns.margin),
+        gap=columns.gap,
+        entropy=columns.entropy,
+    )
+
+
+def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) -> AnswerColumns:
+    """Return a window of an answer's columns."""
+    stop = start + size
+
+    def cut(item: Any) -> Any:
+        names = ("logprob", "grid_logprob", "margin", "gap")
+        values = {name: getattr(item, name, None) for name in names}
+        return SimpleNamespace(**{name: None if value is None else value[start:stop] for name, value in values.items()})
+
+    return AnswerColumns(
+        tokens=cut(columns.tokens),
+        alternatives={name: cut(item) for name, item in columns.alternatives.items()},
+        max_tokens=max_tokens,
+    )
+
+
+def _forget_seed(request: ReferenceRequest) -> ReferenceRequest:
+    return replace(request, seed=None, sampler=SAMPLER_NONE)

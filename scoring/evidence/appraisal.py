@@ -1,0 +1,198 @@
+"""Appraisals of an audit's answers and the verdict that they add up to: a pure fold over `scoring.evidence.audit`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from scoring.evidence.audit import Amendment, AuditPlan, Unit, Wealth, build_wealth, log_sum_exp
+from scoring.evidence.channels import (
+    CHANNELS,
+    GRID_IDS,
+    GRID_POWERS,
+    GRID_TOP_PS_PPM,
+    PROMPT_ALTERNATIVES,
+    WEIGHTS_ALTERNATIVES,
+    get_channel,
+)
+from scoring.evidence.verdict import Decision, EvidenceSummary, Verdict, decide_verdict
+from scoring.records import PPM
+
+LOG_ALARM = math.log(1_000)
+PROMPT_TOKENS_TOLERANCE = 4
+"""Honest servers count begin-of-text tokens or none; a hidden prompt is longer than that."""
+UNHURRIED = frozenset({"int8"})
+"""An audit does not wait until these are excluded: it would take several times as many requests as all the others."""
+CLAIM_NAME = "the claim"
+UNKNOWN_NAME = "other weights or another prompt than the named alternatives"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedExplanation:
+    """A named alternative and its share of the belief, when all that are named were equally likely before."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditAppraisal:
+    """What one outcome says: its units, the log likelihood ratios of the alternatives (nats), and what was noted.
+
+    `extra_prompt_tokens` is what the provider counts beyond the claimed template, None when it counts nothing.
+    """
+
+    index: int
+    units: tuple[Unit, ...]
+    log_ratios: Mapping[str, float]
+    amendments: tuple[Amendment, ...] = ()
+    extra_prompt_tokens: int | None = None
+    verified_tokens: int = 0
+    is_missing: bool = False
+    note: str = ""
+    log10_by_channel: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEvidence:
+    """The running verdict over appraisals. Logarithms are natural unless the name says log10."""
+
+    wealth: Wealth
+    log_threshold: float
+    is_calibrated: bool
+    informative_requests: int = 0
+    requests: int = 0
+    missing: int = 0
+    log_ratios: Mapping[str, float] = field(default_factory=dict)
+    extra_prompt_tokens: tuple[int, ...] = ()
+
+    def add(self, appraisal: AuditAppraisal) -> Self:
+        """Return the evidence with one more appraisal."""
+        wealth = self.wealth
+        for unit in appraisal.units:
+            wealth = wealth.add(unit)
+        for amendment in appraisal.amendments:
+            wealth = wealth.amend(amendment)
+        ratios = {
+            name: self.log_ratios.get(name, 0.0) + appraisal.log_ratios.get(name, 0.0)
+            for name in self.log_ratios.keys() | appraisal.log_ratios.keys()
+        }
+        extra = () if appraisal.extra_prompt_tokens is None else (appraisal.extra_prompt_tokens,)
+        return replace(
+            self,
+            wealth=wealth,
+            requests=self.requests + 1,
+            missing=self.missing + appraisal.is_missing,
+            informative_requests=self.informative_requests + (appraisal.verified_tokens > 0),
+            log_ratios=ratios,
+            extra_prompt_tokens=(*self.extra_prompt_tokens, *extra),
+        )
+
+    @property
+    def decision(self) -> Decision:
+        """Return verdict, reason and the alternatives that are excluded."""
+        alarm = self.wealth.compute_log()
+        if self.has_hidden_tokens:
+            # A count is a word of the provider: it raises an alarm and proves nothing.
+            alarm = max(alarm, LOG_ALARM)
+        return decide_verdict(
+            EvidenceSummary(
+                log_e=self.wealth.log_e,
+                log_alarm_e=alarm,
+                log_threshold=self.log_threshold,
+                log_alarm_threshold=min(LOG_ALARM, self.log_threshold),
+                informative_requests=self.informative_requests,
+                floors={name: -value for name, value in self.log_ratios.items() if name not in GRID_IDS},
+                missing_share=self.missing / max(self.requests, 1),
+                log_change_e=0.0,
+                is_calibrated=self.is_calibrated,
+            )
+        )
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict's word."""
+        return str(self.decision.verdict)
+
+    @property
+    def log10_e(self) -> float:
+        """Return log10 of the e-value against the whole null."""
+        return self.wealth.log_e / math.log(10)
+
+    @property
+    def log10_by_channel(self) -> Mapping[str, float]:
+        """Return log10 of the e-value of each channel, as if it had been the only one, against the claimed sampling."""
+        used = {get_channel(statistic.id) for statistic in self.wealth.plan.statistics}
+        return {name: self.wealth.compute_log(channel=name) / math.log(10) for name in CHANNELS if name in used}
+
+    @property
+    def log10_threshold(self) -> float:
+        """Return -log10 of alpha."""
+        return self.log_threshold / math.log(10)
+
+    @property
+    def log10_alarm(self) -> float:
+        """Return log10 of the wealth that makes an endpoint suspect."""
+        return min(LOG_ALARM, self.log_threshold) / math.log(10)
+
+    @property
+    def has_hidden_tokens(self) -> bool:
+        """Whether the provider itself counts more prompt tokens than the claimed template has, every time."""
+        return len(self.extra_prompt_tokens) >= 3 and min(self.extra_prompt_tokens) > PROMPT_TOKENS_TOLERANCE
+
+    @property
+    def explanations(self) -> tuple[NamedExplanation, ...]:
+        """Return the named alternatives, likeliest first; those below one in a thousand are left out."""
+        names = {CLAIM_NAME: 0.0}
+        for alternative, ratio in self.log_ratios.items():
+            if ratio == 0.0:  # the claim itself, as a point of the grid, or an alternative that never applied
+                continue
+            name = describe_alternative(alternative, self.extra_prompt_tokens)
+            names[name] = max(names.get(name, -math.inf), ratio)
+        if self.wealth.compute_log() >= LOG_ALARM and max(names.values()) <= 0.0:
+            names[UNKNOWN_NAME] = self.wealth.compute_log()
+        total = log_sum_exp(list(names.values()))
+        found = [NamedExplanation(name=name, weight=math.exp(value - total)) for name, value in names.items()]
+        if self.has_hidden_tokens:
+            found = [item for item in found if item.name != CLAIM_NAME]
+            name = describe_alternative(PROMPT_ALTERNATIVES[0], self.extra_prompt_tokens)
+            found = [NamedExplanation(name=name, weight=1.0), *(item for item in found if item.name != name)]
+        return tuple(sorted((item for item in found if item.weight >= 1e-3), key=lambda item: -item.weight))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more requests are not worth their price: proven, or consistent with the alternatives excluded."""
+        decision = self.decision
+        if decision.verdict is Verdict.PROVEN:
+            return True
+        named = {name for name in self.log_ratios if name not in GRID_IDS} - UNHURRIED
+        return decision.verdict is Verdict.CONSISTENT and named <= set(decision.excluded)
+
+
+def build_evidence(plan: AuditPlan, alpha: float, is_calibrated: bool) -> AuditEvidence:
+    """Return the evidence before the first answer."""
+    return AuditEvidence(wealth=build_wealth(plan), log_threshold=-math.log(alpha), is_calibrated=is_calibrated)
+
+
+def describe_alternative(alternative: str, extra_prompt_tokens: tuple[int, ...] = ()) -> str:
+    """Return an alternative in words for people."""
+    if alternative in GRID_IDS:
+        return _describe_settings(GRID_IDS.index(alternative))
+    if alternative in WEIGHTS_ALTERNATIVES:
+        return f"{alternative} weights"
+    if alternative.startswith("hidden-prompt"):
+        extra = sorted(extra_prompt_tokens)[len(extra_prompt_tokens) // 2] if extra_prompt_tokens else 0
+        return "hidden system prompt" + (f" of about {extra} tokens" if extra > PROMPT_TOKENS_TOLERANCE else "")
+    if alternative.startswith("template-"):
+        return "another chat template"
+    if alternative.startswith("last-"):
+        return f"context cut to its {alternative.replace('-', ' ')}"
+    return f"another model ({alternative})"
+
+
+def _describe_settings(index: int) -> str:
+    power, top_p = GRID_POWERS[index // len(GRID_TOP_PS_PPM)], GRID_TOP_PS_PPM[index % len(GRID_TOP_PS_PPM)]
+    words = [f"temperature near {20 / power:.2g}"] if power != 20 or top_p == PPM else []
+    if top_p < PPM:
+        words.append(f"top-p near {top_p / PPM:g}")
+    return ", ".join(words)

@@ -1,0 +1,284 @@
+"""The judge of an audit: outcomes in, appraisals out, by re-running the claimed model on this machine.
+
+An answer is cut into windows of at most the calibrated length; each is one unit of evidence. Whatever is not calibrated
+(another prompt than the generator's, temperatures outside the envelope) is bounded more widely or bets nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+
+from models.answer_pass import Claim as ClaimedAnswer
+from models.answer_pass import ReferenceModel, cut_columns
+from models.profiles import find_profile
+from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ReferenceRequest
+from models.retokenise import Retokenised, TextAnswer
+from scoring.errors import InvalidInput, OracleError, Unavailable
+from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
+from scoring.evidence.audit import MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
+from scoring.evidence.channels import (
+    CHANNEL_STATISTIC_IDS,
+    CHANNELS,
+    GRID_IDS,
+    SEEDED_IDS,
+    AnswerColumns,
+    compute_channel_statistics,
+    compute_log_ratios,
+    get_channel,
+)
+from scoring.evidence.profile import ToleranceProfile
+from scoring.records import PPM
+from validator.audit.records import Claim, ExaminerSettings, Exchange, Missing, Outcome, ReferenceFacts
+
+MAX_WINDOWS = 8
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
+UNCALIBRATED_MU_PPM = 300_000
+"""Bounds for a model without a profile: wide enough for an alarm, never for a proof."""
+SURE_SHARE, SURE_TOKENS = 0.9, 24
+
+
+class LocalExaminer:
+    """Examines with the model in this process."""
+
+    def __init__(self, settings: ExaminerSettings, device: str) -> None:
+        self._settings = settings
+        self._model = ReferenceModel(settings.model, device=device, alternatives=settings.alternatives)
+        manifest = self._model.loaded.manifest
+        self._digest = manifest.compute_digest()
+        self._profile = find_profile(self._digest)
+        self._window = self._profile.max_tokens if self._profile else 64
+        self._evidence: AuditEvidence | None = None
+        self._examined: list[tuple[ClaimedAnswer, bool]] = []
+        self._amended: dict[int, int] = {}
+        self.facts = ReferenceFacts(
+            model=manifest.name,
+            manifest_digest=self._digest,
+            profile_digest=self._profile.compute_digest() if self._profile else None,
+            cell=f"{self._model.loaded.dtype} on {self._model.loaded.device}, {self._model.loaded.attention}",
+            alternatives=tuple(item.id for item in self._model.alternatives),
+        )
+
+    def begin(self, channels: Sequence[str]) -> AuditEvidence:
+        """Return the evidence before the first appraisal."""
+        plan = build_audit_plan(
+            _find_bounds(self._profile),
+            [channel for channel in channels if channel in CHANNELS],
+            self._settings.claim is Claim.WEIGHTS,
+        )
+        self._examined, self._amended = [], {}
+        self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._profile is not None)
+        return self._evidence
+
+    def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
+        """Return the sampler whose seeded winners nearly all tokens are, None when there is none or too few tokens."""
+        claims = [claim for exchange in exchanges if (claim := self._build_claim(exchange)) and exchange.token_ids]
+        seeded = [claim for claim in claims if claim.request.seed is not None and claim.request.temperature > 0]
+        for sampler in SEEDED_SAMPLERS:
+            counts = [self._model.count_winners(claim, sampler) for claim in seeded]
+            tokens = sum(total for _, total in counts)
+            if tokens >= SURE_TOKENS and sum(won for won, _ in counts) >= SURE_SHARE * tokens:
+                return sampler
+        return None
+
+    def examine(self, outcomes: Sequence[Outcome]) -> list[AuditAppraisal]:
+        """Return one appraisal for each outcome; raises Unavailable when the reference model fails."""
+        if self._evidence is None:
+            raise RuntimeError("begin first")
+        try:
+            appraisals = self._appraise(outcomes)
+        except (RuntimeError, MemoryError) as error:
+            raise Unavailable(f"the reference model failed: {error}") from error
+        evidence = self._evidence
+        for appraisal in appraisals:
+            evidence = evidence.add(appraisal)
+        amendments = self._amend(evidence)
+        if amendments:
+            appraisals[-1] = replace(appraisals[-1], amendments=amendments)
+            evidence = self._evidence
+            for appraisal in appraisals:
+                evidence = evidence.add(appraisal)
+        self._evidence = evidence
+        return appraisals
+
+    def _appraise(self, outcomes: Sequence[Outcome]) -> list[AuditAppraisal]:
+        claims, notes = self._build_claims(outcomes)
+        columns = iter(self._model.examine([claim for claim in claims if claim is not None]))
+        return [
+            self._appraise_one(outcome, claim, next(columns)) if claim is not None else self._explain(outcome, note)
+            for outcome, claim, note in zip(outcomes, claims, notes, strict=True)
+        ]
+
+    def _explain(self, outcome: Outcome, note: str) -> AuditAppraisal:
+        """Return the appraisal of an outcome that cannot be re-run: the smallest factor when the provider caused it."""
+        if isinstance(outcome, Exchange):
+            is_repeat = outcome.repeat_of is not None
+            units = () if is_repeat or note == _OUTSIDE else (MISSING,)
+            return self._finish(AuditAppraisal(index=outcome.index, units=units, log_ratios={}, note=note))
+        units = (MISSING,) if outcome.is_provider_fault else ()
+        return self._finish(
+            AuditAppraisal(index=outcome.index, units=units, log_ratios={}, is_missing=True, note=outcome.reason)
+        )
+
+    def _appraise_one(self, outcome: Outcome, claim: ClaimedAnswer, columns: AnswerColumns) -> AuditAppraisal:
+        if not isinstance(outcome, Exchange):
+            raise RuntimeError("only exchanges are re-run")
+        length = len(claim.request.output_ids)
+        starts = range(0, max(length, 1), self._window)[:MAX_WINDOWS]
+        # The divisor of the statistics is what was asked for, as in the calibration, but never more than a window.
+        size = min(outcome.max_tokens, self._window)
+        windows = [cut_columns(columns, start, self._window, size) for start in starts]
+        is_drawn = outcome.is_drawn and outcome.max_tokens <= self._window
+        units = tuple(
+            self._build_unit(window, is_drawn and place == 0) for place, window in zip(count(), windows, strict=False)
+        )
+        self._examined.append((_cut_claim(claim, self._window), is_drawn))
+        extra = None if outcome.prompt_tokens is None else outcome.prompt_tokens - len(claim.request.prompt_ids)
+        return self._finish(
+            AuditAppraisal(
+                index=outcome.index,
+                units=units,
+                log_ratios=_sum_ratios(windows),
+                extra_prompt_tokens=extra,
+                verified_tokens=length,
+                note="; ".join(claim.found.doubts) if claim.found else "",
+            )
+        )
+
+    def _build_unit(self, window: AnswerColumns, is_drawn: bool) -> Unit:
+        settings = range(len(GRID_IDS)) if self._settings.claim is Claim.WEIGHTS else ()
+        return Unit(
+            statistics_ppm=compute_channel_statistics(window),
+            by_settings={place: compute_channel_statistics(replace(window, settings=place)) for place in settings},
+            is_drawn=is_drawn,
+        )
+
+    def _finish(self, appraisal: AuditAppraisal) -> AuditAppraisal:
+        """Return the appraisal with what it says alone, by channel."""
+        plan = self._get_plan()
+        wealth = build_wealth(plan)
+        for unit in appraisal.units:
+            wealth = wealth.add(unit)
+        used = {get_channel(statistic.id) for statistic in plan.statistics}
+        alone = {channel: wealth.compute_log(channel=channel) / _LOG_10 for channel in used}
+        return replace(appraisal, log10_by_channel=alone if appraisal.units else {})
+
+    def _get_plan(self) -> AuditPlan:
+        if self._evidence is None:
+            raise RuntimeError("begin first")
+        return self._evidence.wealth.plan
+
+    def _amend(self, evidence: AuditEvidence) -> tuple[Amendment, ...]:
+        """Return seeded statistics under the members of the null that still stand, once the claimed one has fallen.
+
+        A member that fits the text best is tried first; as soon as one stands after all, no other is needed.
+        """
+        if evidence.wealth.compute_log() < evidence.log_threshold or not evidence.wealth.plan.covers_all_settings:
+            return ()
+        found: list[Amendment] = []
+        ranked = sorted(range(len(GRID_IDS)), key=lambda place: -evidence.log_ratios.get(GRID_IDS[place], 0.0))
+        for settings in ranked:
+            if evidence.wealth.compute_log(settings) >= evidence.log_threshold:
+                continue
+            fresh = self._examine_settings(settings)
+            found += fresh
+            for amendment in fresh:
+                evidence = replace(evidence, wealth=evidence.wealth.amend(amendment))
+            if evidence.wealth.compute_log(settings) < evidence.log_threshold:
+                break
+        return tuple(found)
+
+    def _examine_settings(self, settings: int) -> list[Amendment]:
+        done = self._amended.get(settings, 0)
+        claims = [(claim, drawn) for claim, drawn in self._examined[done:] if claim.request.sampler in SEEDED_SAMPLERS]
+        self._amended[settings] = len(self._examined)
+        columns = self._model.examine_settings([claim for claim, _ in claims], settings)
+        amendments = []
+        for (claim, is_drawn), tokens in zip(claims, columns, strict=True):
+            answer = AnswerColumns(
+                tokens=tokens, alternatives={}, max_tokens=min(max(len(claim.request.output_ids), 1), self._window)
+            )
+            statistics = {name: g for name, g in compute_channel_statistics(answer).items() if name in SEEDED_IDS}
+            amendments.append(Amendment(settings=settings, statistics_ppm=statistics, is_drawn=is_drawn))
+        return amendments
+
+    def _build_claims(self, outcomes: Sequence[Outcome]) -> tuple[list[ClaimedAnswer | None], list[str]]:
+        claims: list[ClaimedAnswer | None] = []
+        notes: list[str] = []
+        for outcome in outcomes:
+            claim, note = (None, "") if isinstance(outcome, Missing) else self._check(outcome)
+            claims.append(claim)
+            notes.append(note)
+        return claims, notes
+
+    def _check(self, exchange: Exchange) -> tuple[ClaimedAnswer | None, str]:
+        if exchange.repeat_of is not None:
+            return None, "asked again: serves contracts only"
+        if exchange.temperature == 0.0 or not MIN_TEMPERATURE <= exchange.temperature <= MAX_TEMPERATURE:
+            return None, _OUTSIDE
+        try:
+            claim = self._build_claim(exchange)
+        except InvalidInput as error:
+            return None, f"cannot be re-run: {error}"
+        if exchange.token_ids is not None and not self._model.is_text_of(exchange.content, exchange.token_ids):
+            return None, "the token ids do not spell the text"
+        if claim.found is not None and not claim.found.is_settled:
+            return None, "; ".join(claim.found.doubts)
+        return claim, ""
+
+    def _build_claim(self, exchange: Exchange) -> ClaimedAnswer:
+        """Return what an exchange claims; raises InvalidInput when the model could not have said it."""
+        request = ReferenceRequest(
+            prompt_ids=self._model.render(exchange.messages),
+            output_ids=exchange.token_ids or (),
+            temperature=exchange.temperature,
+            top_p=exchange.top_p,
+            top_k=exchange.top_k,
+            seed=exchange.seed,
+            sampler=exchange.sampler if exchange.seed is not None else SAMPLER_NONE,
+        )
+        if exchange.token_ids is not None:
+            return ClaimedAnswer(messages=exchange.messages, request=request)
+        text = TextAnswer(
+            text=exchange.content,
+            finish_reason=exchange.finish_reason,
+            stop=exchange.stop,
+            completion_tokens=exchange.completion_tokens,
+        )
+        found: Retokenised = self._model.retokenise([request], [text])[0]
+        request = replace(request, output_ids=found.token_ids)
+        return ClaimedAnswer(messages=exchange.messages, request=request, found=found)
+
+
+@contextmanager
+def open_examiner(settings: ExaminerSettings) -> Iterator[LocalExaminer]:
+    """Load the reference for an audit; raises InvalidInput for a reference that this version cannot use."""
+    if settings.reference not in ("auto", "cpu", "cuda"):
+        raise InvalidInput("this version re-runs answers in its own process: auto, cpu or cuda", "reference")
+    yield LocalExaminer(settings, settings.reference)
+
+
+_OUTSIDE = "outside of the calibrated envelope"
+_LOG_10 = 2.302585092994046
+
+
+def _find_bounds(profile: ToleranceProfile | None) -> dict[str, int]:
+    if profile is None:
+        return dict.fromkeys(CHANNEL_STATISTIC_IDS, UNCALIBRATED_MU_PPM)
+    # A bound of 1 is no bound: such a statistic is left out.
+    return {name: mu for name, mu in profile.compute_mu_ppm().items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+
+
+def _cut_claim(claim: ClaimedAnswer, size: int) -> ClaimedAnswer:
+    return replace(claim, request=replace(claim.request, output_ids=claim.request.output_ids[:size]))
+
+
+def _sum_ratios(windows: Sequence[AnswerColumns]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for window in windows:
+        for name, ratio in compute_log_ratios(window).items():
+            total[name] = total.get(name, 0.0) + ratio
+    return total
+
+
+__all__ = ["LocalExaminer", "OracleError", "open_examiner"]
