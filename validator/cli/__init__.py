@@ -1,7 +1,7 @@
 """The command line `quiver`. Commands import what they need when they run, so that the base install can verify feeds.
 
-Exit codes: 0 good; 1 verification failed; 2 usage or malformed input; 3 not decided (somebody did not answer);
-4 doppelganger seen; 130 interrupted.
+Exit codes: 0 good; 1 verification failed (audit: proven); 2 usage or malformed input; 3 not decided (somebody did not
+answer; audit: suspect, unstable, uninformative); 4 doppelganger seen; 130 interrupted.
 """
 
 import sys
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from scoring.errors import InvalidInput, MissingExtra, OracleError, Unavailable
+from validator.cli.audit import audit
 from validator.cli.challenge import challenge
 from validator.cli.devnet import devnet
 from validator.cli.evidence import evidence
@@ -42,7 +43,7 @@ def quiver() -> None:
     """QUIVer: is this provider serving the model it is paid for, and how well?"""
 
 
-for command in (feed, evidence, challenge, devnet, validator, ledger, provider, model):
+for command in (audit, feed, evidence, challenge, devnet, validator, ledger, provider, model):
     quiver.add_command(command)
 
 

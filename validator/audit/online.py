@@ -1,0 +1,136 @@
+"""An audit of a live endpoint, from the first look to the last request."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from models.bundled import BUNDLED_NAME
+from models.requests import SAMPLER_NONE
+from validator.audit.advice import explain_failure, is_fatal
+from validator.audit.asker import Asker
+from validator.audit.discovery import Discovered, Discovery, choose_served_model, find_declared
+from validator.audit.endpoint import MODELS_PATH, OFFER_PATH, Endpoint, Failure
+from validator.audit.facts import EndpointFacts, SamplerSource
+from validator.audit.http_exchange import Reply
+from validator.audit.journal import Journal
+from validator.audit.loop import AuditLoop, LoopLimits
+from validator.audit.probe_source import TemplateProbes
+from validator.audit.prober import Prober
+from validator.audit.progress import Progress
+from validator.audit.records import Examiner, ExaminerSettings
+from validator.audit.screen import Screen
+from validator.audit.worker import Worker
+
+DISCOVERY_PROBES = 3
+MAX_LISTED = 10_000
+OpenExaminer = Callable[[ExaminerSettings], AbstractContextManager[Examiner]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineJob:
+    """What to audit and how. `key_variable` is the name of the environment variable, for advice only."""
+
+    base_url: str
+    api_key: str | None
+    key_variable: str | None
+    served_model: str | None
+    settings: ExaminerSettings
+    limits: LoopLimits
+
+
+async def audit_endpoint(
+    job: OnlineJob, progress: Progress, journal: Journal, screen: Screen, open_examiner: OpenExaminer
+) -> None:
+    """Audit an endpoint; everything that is known at any time is in `progress`, and every answer in `journal`.
+
+    Raises InvalidInput or Unavailable, with advice, when the endpoint cannot be audited at all.
+    """
+    for index in sorted(journal.kept.entries):
+        progress.add(journal.kept.entries[index])
+    worker = Worker()
+    context = open_examiner(job.settings)
+    async with Endpoint(job.base_url, api_key=job.api_key) as endpoint:
+        asker = Asker(endpoint)
+        listed = await _look_around(job, endpoint) if journal.kept.facts is None else None
+        opening = asyncio.create_task(worker.run(context.__enter__))
+        try:
+            screen.note(f"loading {job.settings.model}, the reference")
+            found = None if listed is None else await _discover(job, listed, asker, progress, screen)
+            examiner = await opening
+            facts = await _settle_facts(found, journal, examiner, worker)
+            progress.facts, progress.reference = facts, examiner.facts
+            progress.spent_tokens += journal.kept.discovery_tokens
+            for name, value in facts.describe().items():
+                screen.note(f"  {name:<20} {value}")
+            progress.evidence = examiner.begin(facts.channels)
+            prober = Prober(progress.plan, facts, TemplateProbes(progress.plan), worker, asker)
+            loop = AuditLoop(
+                progress,
+                job.limits,
+                endpoint=endpoint,
+                prober=prober,
+                examiner=examiner,
+                worker=worker,
+                journal=journal,
+                report=screen.show,
+            )
+            ended = await loop.run()
+            journal.append_finished(ended.value)
+            await worker.run(lambda: context.__exit__(None, None, None))
+        finally:
+            opening.cancel()
+            worker.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed:
+    served_model: str
+    declared: SamplerSource | None
+
+
+async def _look_around(job: OnlineJob, endpoint: Endpoint) -> _Listed:
+    """Read the list of models and the signed offer, neither of which an endpoint must have."""
+    models = await endpoint.get(MODELS_PATH)
+    # A 404 is an endpoint without a list: whether it answers is seen when it is asked.
+    if isinstance(models, Failure) and is_fatal(models) and models.status != 404:
+        raise explain_failure(models, job.base_url, job.key_variable)
+    entries = _read_entries(models)
+    aliases = (BUNDLED_NAME,) if job.settings.model == "bundled" else ()
+    served = choose_served_model(job.settings.model, aliases, list(entries), job.served_model)
+    offer = await endpoint.get(OFFER_PATH)
+    signed = offer.document.get("offer") if isinstance(offer, Reply) else None
+    is_for_model = isinstance(signed, dict) and signed.get("model") == served
+    return _Listed(served_model=served, declared=find_declared(entries.get(served), signed if is_for_model else None))
+
+
+def _read_entries(reply: Reply | Failure) -> dict[str, Mapping[str, Any]]:
+    data = reply.document.get("data") if isinstance(reply, Reply) else None
+    rows = data[:MAX_LISTED] if isinstance(data, list) else []
+    return {row["id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)}
+
+
+async def _discover(job: OnlineJob, listed: _Listed, asker: Asker, progress: Progress, screen: Screen) -> Discovered:
+    plan = progress.plan
+    seeds = [plan.compute_discovery_seed(index) for index in range(DISCOVERY_PROBES)]
+    probes = [probe.build_asked() for probe in TemplateProbes(plan).draw(seeds)]
+    discovery = Discovery(asker, base_url=job.base_url, key_variable=job.key_variable, probes=probes)
+    return await discovery.run(listed.served_model, listed.declared, screen.note)
+
+
+async def _settle_facts(
+    found: Discovered | None, journal: Journal, examiner: Examiner, worker: Worker
+) -> EndpointFacts:
+    """Return what the endpoint offers, an undeclared sampler found by trying, and keep it in the journal."""
+    if found is None:
+        if journal.kept.facts is None:
+            raise RuntimeError("neither discovered now nor before")
+        return journal.kept.facts
+    facts = found.facts
+    if facts.repeats_seed and facts.declared_sampler is None:
+        sampler = await worker.run(lambda: examiner.identify_sampler(found.exchanges))
+        if sampler is not None and sampler != SAMPLER_NONE:
+            facts = replace(facts, sampler=sampler, sampler_source="found by trying")
+    journal.append_discovered(facts, found.spent_tokens)
+    return facts

@@ -1,0 +1,145 @@
+"""What a person asked `quiver audit` for, checked, and the plan that follows from it."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scoring.errors import InvalidInput
+from validator.audit.endpoint_url import parse_base_url
+from validator.audit.plan import DEFAULT_REQUESTS, MAX_PLAN_BYTES, ProbingPlan, draw_seed, parse_alpha, parse_plan
+from validator.audit.records import Claim
+from validator.cli.output import read_file, write_file
+
+DEFAULT_CONCURRENCY = 4
+DEFAULT_JOURNAL = Path("quiver-audit.journal.jsonl")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.IGNORECASE)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOptions:
+    """The arguments of one audit. `claim`, `alpha` and `max_requests` None leave the choice to the plan."""
+
+    model: str
+    endpoint: str | None = None
+    transcript: Path | None = None
+    served_model: str | None = None
+    api_key_env: str | None = None
+    claim: Claim | None = None
+    reference: str = "auto"
+    alpha: float | None = None
+    max_requests: int | None = None
+    budget_tokens: int | None = None
+    concurrency: int = DEFAULT_CONCURRENCY
+    plan_path: Path | None = None
+    is_dry_run: bool = False
+    is_resumed: bool = False
+    json_path: Path | None = None
+    html_path: Path | None = None
+    transcript_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.endpoint is None) == (self.transcript is None):
+            raise InvalidInput("give --endpoint URL or --transcript FILE, one of the two")
+        if self.transcript is not None:
+            for name, value in (("--dry-run", self.is_dry_run), ("--resume", self.is_resumed)):
+                if value:
+                    raise InvalidInput("a transcript is judged without asking anybody", name)
+        if self.endpoint is not None:
+            parse_base_url(self.endpoint)
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            # Not repeated: people put the key itself there.
+            raise InvalidInput("expected the NAME of an environment variable, not the key itself", "--api-key-env")
+
+    @property
+    def base_url(self) -> str:
+        """The endpoint's URL without `/v1`."""
+        return parse_base_url(self.endpoint or "")
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the exchanges are kept: beside the result, else in the working folder."""
+        beside = self.json_path or self.html_path or self.transcript_path
+        return DEFAULT_JOURNAL if beside is None else beside.with_name(beside.name + ".journal.jsonl")
+
+    @property
+    def sends_key_openly(self) -> bool:
+        """Whether an API key would leave this machine unencrypted."""
+        parts = urlsplit(self.base_url)
+        return self.api_key_env is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK
+
+    def build_command(self) -> str:
+        """Return the command that does this again."""
+        pairs: list[tuple[str, object]] = [
+            ("--endpoint", self.endpoint),
+            ("--transcript", self.transcript),
+            ("--model", self.model),
+            ("--served-model", self.served_model),
+            ("--api-key-env", self.api_key_env),
+            ("--claim", self.claim),
+            ("--reference", None if self.reference == "auto" else self.reference),
+            ("--alpha", self.alpha),
+            ("--max-requests", self.max_requests),
+            ("--budget-tokens", self.budget_tokens),
+            ("--plan", self.plan_path),
+        ]
+        return shlex.join(["quiver", "audit", *(str(part) for pair in pairs if pair[1] is not None for part in pair)])
+
+
+def read_api_key(options: AuditOptions, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the API key, None when no variable was named; raises InvalidInput, never with the key."""
+    name = options.api_key_env
+    if name is None:
+        return None
+    key = environment.get(name, "").strip()
+    if not key:
+        raise InvalidInput(f"the environment variable {name} is not set", "--api-key-env")
+    if not key.isascii() or not key.isprintable():
+        raise InvalidInput(f"what is in {name} cannot be an API key", "--api-key-env")
+    return key
+
+
+def resolve_plan(options: AuditOptions) -> ProbingPlan:
+    """Return the plan: of the plan file, which is written first when there is none, else a fresh one.
+
+    Raises InvalidInput when the file is malformed or contradicts another option, Unavailable when it cannot be read.
+    """
+    fresh = ProbingPlan(
+        seed=draw_seed(),
+        claim=options.claim or Claim.WEIGHTS,
+        one_over_alpha=1_000_000 if options.alpha is None else parse_alpha(options.alpha),
+        requests=options.max_requests or DEFAULT_REQUESTS,
+    )
+    if options.plan_path is None:
+        return fresh
+    if not options.plan_path.exists():
+        write_file(options.plan_path, fresh.encode())
+        return fresh
+    plan = parse_plan(read_file(options.plan_path, MAX_PLAN_BYTES))
+    check_agreement(options, plan)
+    return plan
+
+
+def check_agreement(options: AuditOptions, plan: ProbingPlan, *, allows_requests: bool = False) -> None:
+    """Raise InvalidInput when an option contradicts a plan that is fixed."""
+    alpha = None if options.alpha is None else parse_alpha(options.alpha)
+    requests = None if allows_requests else options.max_requests
+    for name, wanted, fixed in (
+        ("--claim", options.claim, plan.claim),
+        ("--alpha", alpha, plan.one_over_alpha),
+        ("--max-requests", requests, plan.requests),
+    ):
+        if wanted is not None and wanted != fixed:
+            raise InvalidInput(f"the plan says {fixed}: leave the option out, or make another plan", name)
+
+
+def extend_plan(options: AuditOptions, plan: ProbingPlan) -> ProbingPlan:
+    """Return the plan of an audit that goes on, with more requests if that is asked for; raises InvalidInput."""
+    if options.plan_path is not None and parse_plan(read_file(options.plan_path, MAX_PLAN_BYTES)) != plan:
+        raise InvalidInput("the journal was written under another plan", "--plan")
+    check_agreement(options, plan, allows_requests=options.plan_path is None)
+    return plan if options.max_requests is None else replace(plan, requests=options.max_requests)
