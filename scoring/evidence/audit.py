@@ -151,15 +151,15 @@ class Wealth:
         """Return the wealth after one more unit."""
         early = {}
         for settings in self.plan.settings:
-            gains = self._compute_gains(unit, settings)
+            gains = compute_gains(self.plan, unit, settings)
             early[settings] = tuple(map(sum, zip(self.early[settings], gains, strict=True)))
-        late = self._add_late(self._compute_gains(unit, None))
+        late = self._add_late(compute_gains(self.plan, unit))
         return replace(self, units=self.units + 1, early=early, late=late)
 
     def amend(self, amendment: Amendment) -> Self:
         """Return the wealth with a seeded g = 0 under another member of the null replaced by what was found."""
         values = list(self.early[amendment.settings])
-        for place, (statistic, share) in enumerate(self._bets):
+        for place, (statistic, share) in enumerate(list_bets(self.plan)):
             g_ppm = amendment.statistics_ppm.get(statistic.id)
             if get_channel(statistic.id) == SEEDED and g_ppm is not None:
                 mu = _bound(statistic, statistic.mu_ppm, amendment.is_drawn)
@@ -170,7 +170,7 @@ class Wealth:
         """Return the log wealth against one member of the null; with `channel`, as if all had been staked on it."""
         chosen = [
             (math.log(statistic.part / len(SHARES)), place)
-            for place, (statistic, _) in enumerate(self._bets)
+            for place, (statistic, _) in enumerate(list_bets(self.plan))
             if channel is None or get_channel(statistic.id) == channel
         ]
         if not chosen:
@@ -188,25 +188,6 @@ class Wealth:
     def log_e(self) -> float:
         """Return the log e-value against the whole null: the minimum over its members."""
         return min(self.compute_log(settings) for settings in self.plan.settings)
-
-    @property
-    def _bets(self) -> list[tuple[AuditStatistic, float]]:
-        return [(statistic, share) for statistic in self.plan.statistics for share in SHARES]
-
-    def _compute_gains(self, unit: Unit, settings: int | None) -> list[float]:
-        found = unit.statistics_ppm if settings is None else unit.by_settings.get(settings, {})
-        gains = []
-        for statistic, share in self._bets:
-            g_ppm = found.get(statistic.id)
-            mu_ppm = statistic.mu_ppm
-            if settings is not None:
-                if g_ppm is None and statistic.id in unit.statistics_ppm:
-                    g_ppm = 0
-                mu_ppm = max(mu_ppm, self.plan.ratio_mu_ppm) if statistic.is_ratio else mu_ppm
-            gains.append(
-                0.0 if g_ppm is None else _compute_gain(g_ppm, _bound(statistic, mu_ppm, unit.is_drawn), share)
-            )
-        return gains
 
     def _add_late(self, gains: Sequence[float]) -> tuple[float, ...]:
         """Return the later starts after one more unit; block s opens with 1/(s(s+1)) of the unit."""
@@ -227,6 +208,26 @@ def build_wealth(plan: AuditPlan) -> Wealth:
         early=dict.fromkeys(plan.settings, (0.0,) * bets),
         late=(-math.inf,) * bets,
     )
+
+
+def list_bets(plan: AuditPlan) -> list[tuple[AuditStatistic, float]]:
+    """Return the bets of a plan in order: each statistic with each of its stakes, as a share of 1/mu."""
+    return [(statistic, share) for statistic in plan.statistics for share in SHARES]
+
+
+def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> list[float]:
+    """Return the log factor of each bet from one unit, against one member of the null."""
+    found = unit.statistics_ppm if settings is None else unit.by_settings.get(settings, {})
+    gains = []
+    for statistic, share in list_bets(plan):
+        g_ppm = found.get(statistic.id)
+        mu_ppm = statistic.mu_ppm
+        if settings is not None:
+            if g_ppm is None and statistic.id in unit.statistics_ppm:
+                g_ppm = 0
+            mu_ppm = max(mu_ppm, plan.ratio_mu_ppm) if statistic.is_ratio else mu_ppm
+        gains.append(0.0 if g_ppm is None else _compute_gain(g_ppm, _bound(statistic, mu_ppm, unit.is_drawn), share))
+    return gains
 
 
 def log_sum_exp(values: Sequence[float]) -> float:

@@ -1,0 +1,68 @@
+"""Resampled lives of a provider: how many requests until the evidence of an audit reaches its threshold.
+
+The same arithmetic as `scoring.evidence.audit` (a test holds them together), over a thousand lives at once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.evidence.audit import SHARES, START_BLOCK, AuditPlan, Unit, compute_gains, list_bets
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lives:
+    """When each life reached the threshold (requests; inf: not within the longest), and its largest log wealth."""
+
+    reached: Floats
+    largest: Floats
+
+    def get_quantile(self, share: float) -> float:
+        """Return the requests that a share of the lives needed at most, inf when fewer got there."""
+        return float(np.quantile(self.reached, share, method="higher"))
+
+
+def compute_gain_table(plan: AuditPlan, units: list[Unit]) -> Floats:
+    """Return log factors [units, bets] against the claimed sampling."""
+    return np.array([compute_gains(plan, unit) for unit in units], dtype=np.float64)
+
+
+def compute_parts(plan: AuditPlan) -> Floats:
+    """Return the log of each bet's part of the initial wealth."""
+    return np.array([math.log(statistic.part / len(SHARES)) for statistic, _ in list_bets(plan)])
+
+
+def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_threshold: float) -> Lives:
+    """Follow lives [lives, requests] of indices into `gains`, each until its threshold or its end."""
+    parts = compute_parts(plan)
+    early = np.zeros((len(order), len(parts)))
+    late = np.full_like(early, -np.inf)
+    reached = np.full(len(order), np.inf)
+    largest = np.zeros(len(order))
+    for step in range(order.shape[1]):
+        block, place = divmod(step, START_BLOCK)
+        if place == 0 and block > 0:
+            late = np.logaddexp(late, -math.log(block * (block + 1)))
+        fresh = gains[order[:, step]]
+        early += fresh
+        late += fresh
+        cash = -math.log((step + 1) // START_BLOCK + 1)
+        wealth = np.logaddexp(_mix(parts, early), np.logaddexp(_mix(parts, late), cash)) - math.log(2)
+        largest = np.maximum(largest, wealth)
+        reached = np.where(np.isinf(reached) & (wealth >= log_threshold), step + 1, reached)
+        if np.isfinite(reached).all():
+            break
+    return Lives(reached=reached, largest=largest)
+
+
+def _mix(parts: Floats, values: Floats) -> Floats:
+    shifted = values + parts
+    top = shifted.max(axis=1)
+    safe = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        mixed: Floats = safe + np.log(np.exp(shifted - safe[:, None]).sum(axis=1))
+    return mixed
