@@ -7,7 +7,7 @@ rounding of the forward pass, which differs a little with the batch).
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from models.forward import compute_hidden, project_logits
-from models.kv_cache import build_cache, join_rows, keep_rows
+from models.kv_cache import build_cache, join_rows, keep_rows, repeat_row
 from models.load import LoadedModel, check_vocabulary
 from models.requests import MAX_SEED, Generation, GenerationRequest, TokenLogprob
 from models.sampler import sample_tokens
@@ -24,6 +24,8 @@ from scoring.errors import InvalidInput
 
 DEFAULT_ROWS = 8
 PREFILL_TOKENS = 4096
+SHARED_TOKENS = 8
+SWEEP_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,23 +93,41 @@ class GenerationBatch:
     def cancel(self, handle: int) -> None:
         """Forget a request (a reader that went away); nothing more is reported for it."""
         self._waiting = deque(row for row in self._waiting if row.handle != handle)
-        self._leave([row for row in self._running if row.handle == handle])
+        if any(row.handle == handle for row in self._running):
+            self._leave([row for row in self._running if row.handle == handle or row.generation is not None])
 
     @torch.inference_mode()
     def step(self) -> list[TokenEvent]:
-        """Admit waiting requests, then generate one token for each row and return what happened."""
-        running = list(self._running)
-        events = self._draw(running, self._decode(running)) if running else []
+        """Generate one token for each running row, then admit waiting requests; return what happened."""
+        events = self._advance() if self._running else []
+        finished = self._list_finished()
+        # Leaving copies the cache, so finished rows ride along unheard until they are a share of the batch.
+        if len(finished) * SWEEP_SHARE >= len(self._running):
+            self._leave(finished)
         admitted = self._admit()
         if admitted:
+            self._leave(self._list_finished())
             events += self._draw(admitted, self._prefill(admitted))
-        self._leave([row for row in self._running if row.generation is not None])
+            if len(self._list_finished()) == len(self._running):
+                self._leave(self._list_finished())
         return events
 
+    def _advance(self) -> list[TokenEvent]:
+        hidden = self._decode(self._running)
+        places = [place for place, row in enumerate(self._running) if row.generation is None]
+        return self._draw([self._running[place] for place in places], hidden[places])
+
+    def _list_finished(self) -> list[_Row]:
+        return [row for row in self._running if row.generation is not None]
+
     def _admit(self) -> list[_Row]:
+        free = self._max_rows - len(self._running) + len(self._list_finished())
+        # Joining copies the cache too: a full large batch waits until a share of its rows is free.
+        if free < max(1, min(len(self._waiting), self._max_rows // SWEEP_SHARE)):
+            return []
         admitted: list[_Row] = []
         longest = 0
-        while self._waiting and len(self._running) + len(admitted) < self._max_rows:
+        while self._waiting and len(admitted) < free:
             # All rows of a prefill are as wide as the longest one.
             longest = max(longest, len(self._waiting[0].request.prompt_ids))
             if admitted and longest * (len(admitted) + 1) > PREFILL_TOKENS:
@@ -116,21 +136,29 @@ class GenerationBatch:
         return admitted
 
     def _prefill(self, rows: list[_Row]) -> Any:
+        device = self._loaded.device
+        start = _count_shared([row.request.prompt_ids for row in rows])
         lengths = [len(row.request.prompt_ids) for row in rows]
-        ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        ids = torch.zeros(len(rows), max(lengths) - start, dtype=torch.long)
         for index, row in enumerate(rows):
-            ids[index, : lengths[index]] = torch.tensor(row.request.prompt_ids)
+            ids[index, : lengths[index] - start] = torch.tensor(row.request.prompt_ids[start:])
         fresh = build_cache()
-        hidden = compute_hidden(self._loaded, ids.to(self._loaded.device), cache=fresh)
+        if start:
+            shared = torch.tensor([rows[0].request.prompt_ids[:start]], device=device)
+            compute_hidden(self._loaded, shared, cache=fresh)
+            fresh = repeat_row(fresh, len(rows))
+        positions = torch.arange(start, max(lengths), device=device).expand(len(rows), -1)
+        hidden = compute_hidden(self._loaded, ids.to(device), positions=positions, cache=fresh)
         self._cache = join_rows(self._cache, fresh, lengths)
         self._running += rows
-        last = torch.tensor(lengths, device=self._loaded.device) - 1
-        return hidden[torch.arange(len(rows), device=self._loaded.device), last]
+        last = torch.tensor(lengths, device=device) - start - 1
+        return hidden[torch.arange(len(rows), device=device), last]
 
     def _decode(self, rows: list[_Row]) -> Any:
         device = self._loaded.device
         lengths = torch.tensor([row.length for row in rows])
-        width = int(lengths.max()) + 1
+        # Not the longest row: a finished one that still rides along no longer grows.
+        width = self._cache.get_seq_length() + 1 if self._cache is not None else 1
         mask = None
         if int(lengths.min()) < width - 1:
             mask = (torch.arange(width) >= (width - 1 - lengths)[:, None]).long().to(device)
@@ -177,6 +205,15 @@ class GenerationBatch:
             keep_rows(self._cache, kept, max(row.length for row in self._running))
 
 
+def _count_shared(prompts: list[tuple[int, ...]]) -> int:
+    """Return how many first tokens to run once for all prompts: a last token of each is left, 0 when few are shared."""
+    first, last = min(prompts), max(prompts)
+    limit = min(len(prompt) for prompt in prompts) - 1
+    # The smallest and the largest in lexical order differ first where any two do.
+    shared = next((place for place in range(limit) if first[place] != last[place]), limit)
+    return shared if len(prompts) > 1 and shared >= SHARED_TOKENS else 0
+
+
 def generate(
     loaded: LoadedModel,
     requests: Sequence[GenerationRequest],
@@ -197,12 +234,17 @@ def generate(
 def stream(
     loaded: LoadedModel, requests: Sequence[GenerationRequest], *, max_rows: int = DEFAULT_ROWS
 ) -> Iterator[TokenEvent]:
-    """Yield the events of all requests as they happen; an event's handle is the index of its request."""
+    """Yield the events of all requests as they happen; an event's handle is the index of its request.
+
+    Requests run by increasing length of their prompts: neighbours of one length need little padding.
+    """
     batch = GenerationBatch(loaded, max_rows)
-    for request in requests:
-        batch.add(request)
+    order = sorted(range(len(requests)), key=lambda index: len(requests[index].prompt_ids))
+    for index in order:
+        batch.add(requests[index])
     while not batch.is_idle:
-        yield from batch.step()
+        for event in batch.step():
+            yield replace(event, handle=order[event.handle])
 
 
 def compute_token_logprob(logits: Any, token: int, count: int) -> TokenLogprob:

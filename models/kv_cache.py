@@ -26,11 +26,16 @@ class PagedLayer(DynamicLayer):
         self.keys, self.values = self._key_buffer[:, :, : self._width], self._value_buffer[:, :, : self._width]
         return self.keys, self.values
 
-    def hold(self, keys: Any, values: Any) -> None:
-        """Replace what the layer holds by tensors of any number of rows and columns."""
+    def hold(self, keys: Any, values: Any, width: int) -> None:
+        """Replace what the layer holds by buffers of any number of rows whose first `width` columns are filled."""
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._key_buffer, self._value_buffer, self._width = keys, values, keys.shape[-2]
-        self.keys, self.values = keys, values
+        self._key_buffer, self._value_buffer, self._width = keys, values, width
+        self.keys, self.values = keys[:, :, :width], values[:, :, :width]
+
+    def keep(self, rows: Any, width: int) -> None:
+        """Drop all other rows, and the columns left of the last `width`; the free columns at the end stay."""
+        start = self._width - width
+        self.hold(self._key_buffer[:, :, start:][rows], self._value_buffer[:, :, start:][rows], width)
 
     def _append(self, key_states: Any, value_states: Any) -> None:
         end = self._width + key_states.shape[-2]
@@ -52,6 +57,7 @@ def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int]) -> 
 
     `fresh` is padded on the right: row r holds its tokens in its first `fresh_lengths[r]` columns.
     """
+    width = max(0 if running is None else running.get_seq_length(), *fresh_lengths)
     result = build_cache()
     layers: list[Any] = list(fresh.layers)
     held: list[Any] = list(running.layers) if running is not None else [None] * len(layers)
@@ -60,16 +66,29 @@ def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int]) -> 
         joined.hold(
             _join(old.keys if old is not None else None, layer.keys, fresh_lengths),
             _join(old.values if old is not None else None, layer.values, fresh_lengths),
+            width,
         )
         result.layers.append(joined)
+    return result
+
+
+def repeat_row(cache: Cache, count: int) -> Cache:
+    """Return a cache of `count` rows that all hold what the only row of `cache` does."""
+    result = build_cache()
+    layers: list[Any] = list(cache.layers)
+    for layer in layers:
+        repeated = PagedLayer()
+        repeated.hold(*(part.expand(count, -1, -1, -1) for part in (layer.keys, layer.values)), layer.keys.shape[-2])
+        result.layers.append(repeated)
     return result
 
 
 def keep_rows(cache: Cache, rows: list[int], width: int) -> None:
     """Drop all other rows, and the columns left of the last `width`, in place."""
     layers: list[Any] = list(cache.layers)
+    places = torch.tensor(rows)
     for layer in layers:
-        layer.hold(layer.keys[rows][:, :, -width:], layer.values[rows][:, :, -width:])
+        layer.keep(places.to(layer.device), width)
 
 
 def _widen(tensor: Any, columns: int) -> Any:
@@ -85,9 +104,10 @@ def _join(running: Any, fresh: Any, lengths: list[int]) -> Any:
     width = max(old_width, *lengths)
     _, heads, _, size = fresh.shape
     # Zeros and not garbage: a masked column still meets the values in a product, and 0 x NaN is NaN.
-    result = torch.zeros(held + len(lengths), heads, width, size, dtype=fresh.dtype, device=fresh.device)
+    shape = (held + len(lengths), heads, width + PAGE_COLUMNS, size)
+    result = torch.zeros(shape, dtype=fresh.dtype, device=fresh.device)
     if running is not None:
-        result[:held, :, width - old_width :] = running
+        result[:held, :, width - old_width : width] = running
     for row, length in enumerate(lengths):
-        result[held + row, :, width - length :] = fresh[row, :, :length]
+        result[held + row, :, width - length : width] = fresh[row, :, :length]
     return result

@@ -60,6 +60,38 @@ def test_rows_that_join_later_change_nothing(tiny):
     assert [found[handle] for handle in handles] == generate(tiny, requests)
 
 
+def test_rows_that_end_early_in_a_large_batch_leave_the_others_alone(tiny):
+    from models.generate import generate
+
+    limits = [2, *range(24, 40)]
+    requests = [
+        GenerationRequest(prompt_ids=tuple(range(40, 90 if limit == 2 else 60)), seed=limit, max_tokens=limit)
+        for limit in limits
+    ]
+    answers = generate(tiny, requests, max_rows=18)
+    assert [answer.token_ids for answer in answers] == [compute_plainly(tiny, request) for request in requests]
+
+
+def test_a_shared_beginning_of_the_prompts_is_run_once(tiny, monkeypatch):
+    from models import generate as module
+
+    start = tuple(range(40, 60))
+    requests = [
+        GenerationRequest(prompt_ids=start + ending, seed=number, max_tokens=6)
+        for number, ending in enumerate([(1,), (1, 2, 3), (4,) * 9, (5, 6)])
+    ]
+    widths, run = [], module.compute_hidden
+
+    def listen(loaded, ids, **options):
+        widths.append(tuple(ids.shape))
+        return run(loaded, ids, **options)
+
+    monkeypatch.setattr(module, "compute_hidden", listen)
+    answers = module.generate(tiny, requests)
+    assert widths[:2] == [(1, 20), (4, 9)]
+    assert [answer.token_ids for answer in answers] == [compute_plainly(tiny, request) for request in requests]
+
+
 def test_prompts_too_wide_for_one_prefill_are_admitted_one_after_another(tiny, monkeypatch):
     from models import generate as module
 
