@@ -1,0 +1,338 @@
+"""Calibration of an audit's statistics: honest answers in every cell at hand, re-run, measured, bounded.
+
+Steps, each kept on disk beside the output (`models.collection`), so that a killed run goes on where it stopped and a
+longer one starts from what is there: prompts of the sealed generator; answers of the claimed weights in each cell; the
+reference pass and one pass for each alternative; bounds by stratum and cell. Prompts of the hold-out are others, and
+no choice was made on them. The sampling that mu is for is the envelope of the task.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.alternatives import KIND_HIDDEN_PROMPT, KIND_WEIGHTS, KIND_WRONG_TEMPLATE, Alternative, list_alternatives
+from models.collection import Answered, Collection, Progress, Question
+from models.gather import build_honest_answerer, gather_alternative, gather_answers, gather_reference
+from models.journal import open_journal
+from models.load import LoadedModel, load_model, render_prompt
+from models.packing import pack_linears
+from models.requests import SAMPLER_GUMBEL, ChatMessage
+from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
+from scoring.errors import InvalidInput
+from scoring.evidence.appraisal import build_evidence
+from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, SEEDED, TEXT
+from scoring.evidence.profile import MAIN, WIDE, Cell, HoldOut, ToleranceProfile, is_development
+from scoring.hashing import tagged_digest
+from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, build_outline
+from scoring.records import PPM
+
+DEVELOPMENT_SET, HOLD_OUT_SET = "development", "hold-out"
+VERIFIER_DTYPE = "bf16"
+WRITER_DTYPE = "bf16"
+"""What is calibrated is the distribution of prompts; that a prompt follows from its seed to the bit needs fp32."""
+WRITER_CHUNK = 192
+ONE_OVER_DELTA = 10_000_000
+ENGINE = "transformers"
+VERIFIER_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderCell:
+    """One way to run the claimed weights honestly: `bf16/64` is bf16, up to 64 requests at a time."""
+
+    dtype: str
+    batch: int
+    attention: str = "sdpa"
+
+    @classmethod
+    def parse(cls, text: str) -> "ProviderCell":
+        """Read `DTYPE/BATCH[/ATTENTION]`; raises InvalidInput."""
+        parts = text.split("/")
+        if not 2 <= len(parts) <= 3 or not parts[1].isdigit() or not 0 < int(parts[1]) <= 512:
+            raise InvalidInput(f"expected DTYPE/BATCH[/ATTENTION], as in bf16/64, got {text[:40]!r}", "cells")
+        return cls(dtype=parts[0], batch=int(parts[1]), attention=parts[2] if len(parts) == 3 else "sdpa")
+
+    @property
+    def name(self) -> str:
+        """Return the name of the cell in a collection."""
+        return f"{self.dtype}-{self.batch}" + ("" if self.attention == "sdpa" else f"-{self.attention}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCalibration:
+    """What to measure: `requests` for each main cell, `wide_requests` for each wide one, `hold_out` for a main cell."""
+
+    model: str = "bundled"
+    device: str = "auto"
+    cells: tuple[ProviderCell, ...] = (ProviderCell(dtype="bf16", batch=64), ProviderCell(dtype="fp32", batch=64))
+    wide_cells: tuple[ProviderCell, ...] = ()
+    requests: int = 5_000
+    wide_requests: int = 300
+    hold_out: int = 1_000
+    max_tokens: int = 64
+    temperature_ppm: int = PPM
+    top_p_ppm: int = PPM
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise InvalidInput("needs at least one main cell", "cells")
+        if self.requests < 16 or self.hold_out < 8 or self.wide_requests < 8:
+            raise InvalidInput("too few: 16 requests for a main cell, 8 for a wide one and the hold-out", "requests")
+
+    # The envelope as the probe generator reads it (scoring.probes.ProbeLimits).
+    @property
+    def strata(self) -> tuple[str, ...]:
+        return STRATA_V2
+
+    @property
+    def temperature_min_ppm(self) -> int:
+        return self.temperature_ppm
+
+    @property
+    def temperature_max_ppm(self) -> int:
+        return self.temperature_ppm
+
+    @property
+    def top_p_min_ppm(self) -> int:
+        return self.top_p_ppm
+
+    @property
+    def top_p_max_ppm(self) -> int:
+        return self.top_p_ppm
+
+    @property
+    def max_delay_ms(self) -> int:
+        return 0
+
+
+def compute_question_seed(set_name: str, index: int) -> bytes:
+    """Return the seed of one question of a public set: apart from every seed of an epoch or an audit."""
+    return tagged_digest("quiver-calibration-v2", set_name.encode(), index.to_bytes(8, "big"))
+
+
+def write_questions(
+    collection: Collection,
+    task: AuditCalibration,
+    set_name: str,
+    count: int,
+    open_writer: Callable[[], LoadedModel],
+    progress: Progress,
+) -> list[Question]:
+    """Return the first `count` questions of a set, writing those that are not there yet."""
+    from models.probe_writer import write_probes
+
+    header = {"set": set_name, "generator": GENERATOR_ID_V2, "max_tokens": task.max_tokens}
+    writer: LoadedModel | None = None
+    with open_journal(collection.folder / f"questions-{set_name}.jsonl", header) as journal:  # type: ignore[arg-type]
+        while len(journal.rows) < count:
+            writer = writer or open_writer()
+            first = len(journal.rows)
+            outlines = [
+                build_outline(compute_question_seed(set_name, index), task)
+                for index in range(first, min(first + WRITER_CHUNK, count))
+            ]
+            rows: list[Any] = []
+            for index, probe in enumerate(write_probes(writer, outlines, max_rows=64), start=first):
+                rows.append(
+                    {
+                        "index": index,
+                        "stratum": probe.stratum,
+                        "messages": [[message.role, message.content] for message in probe.messages],
+                        "prompt_ids": list(render_prompt(writer, probe.messages)),
+                        "sampler_seed": probe.sampler_seed,
+                        "max_tokens": probe.max_tokens,
+                    }
+                )
+            journal.append(rows)
+            progress(len(journal.rows), count, f"prompts {set_name}")
+        found: list[Any] = journal.rows[:count]
+    return [_read_question(row, task) for row in found]
+
+
+def _read_question(row: Any, task: AuditCalibration) -> Question:
+    return Question(
+        index=row["index"],
+        stratum=row["stratum"],
+        messages=tuple(ChatMessage(role=role, content=content) for role, content in row["messages"]),
+        prompt_ids=tuple(row["prompt_ids"]),
+        sampler_seed=row["sampler_seed"],
+        temperature_ppm=task.temperature_ppm,
+        top_p_ppm=task.top_p_ppm,
+        max_tokens=row["max_tokens"],
+    )
+
+
+def list_calibrated_alternatives(loaded: LoadedModel) -> list[Alternative]:
+    """Return the alternatives that a profile has bounds for, the most telling first."""
+    kinds = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_WRONG_TEMPLATE)
+    order = {"int4": 0, "int6": 1, "int8": 2}
+    known = [item for item in list_alternatives(loaded) if item.kind in kinds]
+    return sorted(known, key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
+
+
+def run(task: AuditCalibration, out: Path, progress: Progress = lambda done, total, what: None) -> ToleranceProfile:
+    """Measure, write the profile to `out` as canonical JSON, and return it. Resumes from `out` with suffix `.work`."""
+    collection = Collection(out.with_suffix(".work"))
+    gather(task, collection, progress)
+    profile = build_profile(task, collection)
+    out.write_bytes(profile.encode())
+    return profile
+
+
+def gather(task: AuditCalibration, collection: Collection, progress: Progress) -> None:
+    """Do every step that is not done yet: prompts, answers, and passes."""
+    from models.variant_weights import WeightsShelf
+
+    groups = answer_cells(task, collection, progress)
+    verifier = _open(task, VERIFIER_DTYPE, "sdpa")
+    for group, answers in groups.items():
+        gather_reference(collection, group, answers, verifier, progress)
+    shelf = WeightsShelf(verifier)
+    for alternative in list_calibrated_alternatives(verifier):
+        for group, answers in groups.items():
+            gather_alternative(collection, group, answers, verifier, alternative, shelf, progress)
+
+
+def answer_cells(task: AuditCalibration, collection: Collection, progress: Progress) -> dict[str, list[Answered]]:
+    """Return the answers of every cell and set by group, generating those that are missing."""
+
+    def open_writer() -> LoadedModel:
+        return _open(task, WRITER_DTYPE, "sdpa")
+
+    groups: dict[str, list[Answered]] = {}
+    for set_name, count in ((DEVELOPMENT_SET, task.requests), (HOLD_OUT_SET, task.hold_out)):
+        questions = write_questions(collection, task, set_name, count, open_writer, progress)
+        cells = [*task.cells, *(task.wide_cells if set_name == DEVELOPMENT_SET else ())]
+        for cell in cells:
+            wanted = questions[: task.wide_requests] if cell in task.wide_cells else questions
+            group = f"{set_name}-{cell.name}"
+            found = collection.read_answers(group, wanted)
+            if len(found) < len(wanted):
+                loaded = _open(task, cell.dtype, cell.attention)
+                answerer = build_honest_answerer(loaded, cell.batch)
+                found = gather_answers(collection, group, wanted, answerer, max(2 * cell.batch, 16), progress)
+                del loaded, answerer
+                gc.collect()
+            groups[group] = found
+    return groups
+
+
+def _open(task: AuditCalibration, dtype: str, attention: str) -> LoadedModel:
+    loaded = load_model(task.model, dtype=dtype, device=task.device, attn=attention)
+    pack_linears(loaded)
+    return loaded
+
+
+def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
+    """Return the profile of what a collection holds; raises InvalidInput when some cell has no answers."""
+    verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
+    names = [item.id for item in list_calibrated_alternatives(verifier)]
+    found = {
+        cell: _read_cell(task, collection, f"{DEVELOPMENT_SET}-{cell.name}", names)
+        for cell in (*task.cells, *task.wide_cells)
+    }
+    bounds = len(found) * len(STRATA_V2) * len(CHANNEL_STATISTIC_IDS)
+    cells = []
+    for cell, requests in found.items():
+        if not requests:
+            raise InvalidInput(f"no honest answers of {cell.name}", "cells")
+        measurements = measure(requests, STRATA_V2, compute_log_share(ONE_OVER_DELTA, bounds))
+        cells.append(
+            Cell(
+                name=f"{VERIFIER_DTYPE}<-{cell.name}",
+                role=MAIN if cell in task.cells else WIDE,
+                verifier_dtype=VERIFIER_DTYPE,
+                verifier_batch=VERIFIER_BATCH,
+                provider_dtype=cell.dtype,
+                provider_batch=cell.batch,
+                requests=len(requests),
+                seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
+                measurements=measurements,
+                hold_out=NO_HOLD_OUT,
+                **describe_runtime(verifier.device, cell.attention),
+            )
+        )
+    profile = ToleranceProfile(
+        model=task.model,
+        manifest_digest=verifier.manifest.compute_digest(),
+        sampler=SAMPLER_GUMBEL,
+        generator=GENERATOR_ID_V2,
+        engine=ENGINE,
+        max_tokens=task.max_tokens,
+        temperature_ppm=task.temperature_ppm,
+        top_p_ppm=task.top_p_ppm,
+        strata=STRATA_V2,
+        one_over_delta=ONE_OVER_DELTA,
+        development=is_development(cell.requests for cell in cells if cell.role == MAIN),
+        cells=tuple(cells),
+    )
+    held = {
+        f"{VERIFIER_DTYPE}<-{cell.name}": _read_cell(task, collection, f"{HOLD_OUT_SET}-{cell.name}", names)
+        for cell in task.cells
+    }
+    return replace(
+        profile,
+        cells=tuple(
+            replace(cell, hold_out=compute_hold_out(profile, held[cell.name])) if cell.name in held else cell
+            for cell in profile.cells
+        ),
+    )
+
+
+NO_HOLD_OUT = HoldOut(
+    n=0, max_product_milli_log10=0, max_case_milli_log10=0, max_challenge_milli_log10=0, max_mean_over_mu_ppm=0
+)
+
+
+def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest]) -> HoldOut:
+    """Return the largest e-value that an audit of these honest requests ever reaches, in their order.
+
+    `max_product` is that of both channels, `max_case` of the seeded one alone, `max_challenge` of the text alone.
+    """
+    if not requests:
+        return NO_HOLD_OUT
+    mu_ppm = profile.compute_mu_ppm()
+    peaks = [_compute_peak(mu_ppm, channels, requests) for channels in ((SEEDED, TEXT), (SEEDED,), (TEXT,))]
+    shares = []
+    for name, mu in mu_ppm.items():
+        values = [request.statistics_ppm[name] for request in requests if name in request.statistics_ppm]
+        if values:
+            shares.append(sum(values) * PPM // (len(values) * mu))
+    return HoldOut(
+        n=len(requests),
+        max_product_milli_log10=peaks[0],
+        max_case_milli_log10=peaks[1],
+        max_challenge_milli_log10=peaks[2],
+        max_mean_over_mu_ppm=max(shares),
+    )
+
+
+def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Sequence[HonestRequest]) -> int:
+    known = {name: mu for name, mu in mu_ppm.items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+    wealth = build_wealth(build_audit_plan(known, channels, covers_all_settings=False))
+    peak = 0.0
+    for request in requests:
+        wealth = wealth.add(Unit(statistics_ppm=request.statistics_ppm))
+        peak = max(peak, wealth.compute_log())
+    return int(1000 * peak / 2.302585092994046)
+
+
+def _read_cell(task: AuditCalibration, collection: Collection, group: str, names: Sequence[str]) -> list[HonestRequest]:
+    set_name = HOLD_OUT_SET if group.startswith(HOLD_OUT_SET) else DEVELOPMENT_SET
+    header = {"set": set_name, "generator": GENERATOR_ID_V2, "max_tokens": task.max_tokens}
+    with open_journal(collection.folder / f"questions-{set_name}.jsonl", header) as journal:  # type: ignore[arg-type]
+        questions = [_read_question(row, task) for row in journal.rows]
+    answers = collection.read_answers(group, questions)
+    return read_requests(collection, group, answers, names)
+
+
+def _sum_seconds(collection: Collection, group: str) -> int:
+    with open_journal(collection.folder / f"answers-{group}.jsonl", {"group": group}) as journal:
+        spent: list[Any] = [row["spent_ms"] for row in journal.rows]
+    return sum(spent) // 1000
+
+
+__all__ = ["AuditCalibration", "ProviderCell", "build_evidence", "build_profile", "gather", "run", "write_questions"]
