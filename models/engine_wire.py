@@ -103,12 +103,13 @@ def encode_generation(generation: Generation) -> dict[str, Any]:
         "text": generation.text,
         "finish_reason": generation.finish_reason,
         "logprobs": None if logprobs is None else [[row.token_id, row.logprob, row.top] for row in logprobs],
+        "activation_proofs": generation.activation_proofs,
     }
 
 
 def decode_generation(value: dict[str, Any]) -> Generation:
     """Return an answer from what `encode_generation` wrote."""
-    rows = value["logprobs"]
+    rows, proofs = value["logprobs"], value["activation_proofs"]
     logprobs = None
     if rows is not None:
         logprobs = tuple(TokenLogprob(token_id=token, logprob=own, top=_freeze(top)) for token, own, top in rows)
@@ -117,6 +118,7 @@ def decode_generation(value: dict[str, Any]) -> Generation:
         text=value["text"],
         finish_reason=value["finish_reason"],
         logprobs=logprobs,
+        activation_proofs=None if proofs is None else tuple(proofs),
     )
 
 

@@ -1,4 +1,4 @@
-"""Batched generation: rows join and leave a running batch between steps, tokens are drawn by gumbel-philox-v1.
+"""Batched generation: rows join and leave a running batch between steps, tokens are drawn by a seeded sampler.
 
 The noise position is the index of the output token, so an answer depends on its own request alone (up to the
 rounding of the forward pass, which differs a little with the batch).
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
+from models.activation_proofs import ProofRecorder
 from models.forward import compute_hidden, project_logits
 from models.kv_cache import build_cache, join_rows, keep_rows, repeat_row
 from models.load import LoadedModel, check_vocabulary
-from models.requests import MAX_SEED, Generation, GenerationRequest, TokenLogprob
+from models.requests import MAX_SEED, SAMPLER_GUMBEL, Generation, GenerationRequest, TokenLogprob
 from models.sampler import sample_tokens
+from models.samplers_seeded import Noise, open_noise
 from models.text_stream import TextStream
 from scoring.errors import InvalidInput
 
@@ -46,6 +48,8 @@ class _Row:
     seed: int
     limit: int
     stream: TextStream
+    noise: Noise | None = None
+    recorder: ProofRecorder | None = None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     generation: Generation | None = None
@@ -84,7 +88,13 @@ class GenerationBatch:
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         stream = TextStream(self._loaded.tokenizer, request.stop)
         row = _Row(
-            handle=self._next_handle, request=request, seed=seed, limit=min(request.max_tokens, room), stream=stream
+            handle=self._next_handle,
+            request=request,
+            seed=seed,
+            limit=min(request.max_tokens, room),
+            stream=stream,
+            noise=None if request.sampler == SAMPLER_GUMBEL else open_noise(replace(request, seed=seed)),
+            recorder=ProofRecorder() if request.proves_activations else None,
         )
         self._waiting.append(row)
         self._next_handle += 1
@@ -115,6 +125,9 @@ class GenerationBatch:
     def _advance(self) -> list[TokenEvent]:
         hidden = self._decode(self._running)
         places = [place for place, row in enumerate(self._running) if row.generation is None]
+        for place in places:
+            if (recorder := self._running[place].recorder) is not None:
+                recorder.add_step(hidden[place])
         return self._draw([self._running[place] for place in places], hidden[places])
 
     def _list_finished(self) -> list[_Row]:
@@ -143,14 +156,16 @@ class GenerationBatch:
         for index, row in enumerate(rows):
             ids[index, : lengths[index] - start] = torch.tensor(row.request.prompt_ids[start:])
         fresh = build_cache()
+        beginning = None
         if start:
             shared = torch.tensor([rows[0].request.prompt_ids[:start]], device=device)
-            compute_hidden(self._loaded, shared, cache=fresh)
+            beginning = compute_hidden(self._loaded, shared, cache=fresh)[0]
             fresh = repeat_row(fresh, len(rows))
         positions = torch.arange(start, max(lengths), device=device).expand(len(rows), -1)
         hidden = compute_hidden(self._loaded, ids.to(device), positions=positions, cache=fresh)
         self._cache = join_rows(self._cache, fresh, lengths)
         self._running += rows
+        _record_prompts(rows, beginning, hidden)
         last = torch.tensor(lengths, device=device) - start - 1
         return hidden[torch.arange(len(rows), device=device), last]
 
@@ -168,17 +183,9 @@ class GenerationBatch:
 
     def _draw(self, rows: list[_Row], hidden: Any) -> list[TokenEvent]:
         logits = project_logits(self._loaded, hidden).cpu().numpy()
-        drawn = sample_tokens(
-            logits,
-            [row.seed for row in rows],
-            [len(row.token_ids) for row in rows],
-            [row.request.temperature for row in rows],
-            [row.request.top_p for row in rows],
-            [row.request.top_k for row in rows],
-        )
+        drawn = _draw_tokens(rows, logits)
         return [
-            self._push(row, int(token), logits[index])
-            for index, (row, token) in enumerate(zip(rows, drawn, strict=True))
+            self._push(row, token, logits[index]) for index, (row, token) in enumerate(zip(rows, drawn, strict=True))
         ]
 
     def _push(self, row: _Row, token: int, logits: Any) -> TokenEvent:
@@ -203,6 +210,34 @@ class GenerationBatch:
             self._cache = None
         elif self._cache is not None:
             keep_rows(self._cache, kept, max(row.length for row in self._running))
+
+
+def _draw_tokens(rows: list[_Row], logits: Any) -> list[int]:
+    """Return the next token of each row: gumbel-philox-v1 for many at once, the other samplers row by row."""
+    together = [index for index, row in enumerate(rows) if row.noise is None]
+    drawn = sample_tokens(
+        logits if len(together) == len(rows) else logits[together],
+        [rows[index].seed for index in together],
+        [len(rows[index].token_ids) for index in together],
+        [rows[index].request.temperature for index in together],
+        [rows[index].request.top_p for index in together],
+        [rows[index].request.top_k for index in together],
+    )
+    found = dict(zip(together, drawn.tolist(), strict=True))
+    for index, row in enumerate(rows):
+        if row.noise is not None:
+            found[index] = row.noise.draw(logits[index], len(row.token_ids))
+    return [found[index] for index in range(len(rows))]
+
+
+def _record_prompts(rows: list[_Row], beginning: Any, hidden: Any) -> None:
+    """Hand the hidden states of whole prompts to the rows that prove them; `beginning` is what all rows share."""
+    for index, row in enumerate(rows):
+        if row.recorder is None:
+            continue
+        start = 0 if beginning is None else len(beginning)
+        own = hidden[index, : len(row.request.prompt_ids) - start]
+        row.recorder.add_prompt(own if beginning is None else torch.cat([beginning, own]))
 
 
 def _count_shared(prompts: list[tuple[int, ...]]) -> int:
@@ -259,4 +294,10 @@ def compute_token_logprob(logits: Any, token: int, count: int) -> TokenLogprob:
 
 def _build_generation(row: _Row, reason: str) -> Generation:
     logprobs = tuple(row.logprobs) if row.request.logprobs is not None else None
-    return Generation(token_ids=tuple(row.token_ids), text=row.stream.text, finish_reason=reason, logprobs=logprobs)
+    return Generation(
+        token_ids=tuple(row.token_ids),
+        text=row.stream.text,
+        finish_reason=reason,
+        logprobs=logprobs,
+        activation_proofs=row.recorder.finish() if row.recorder is not None else None,
+    )

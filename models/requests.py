@@ -48,7 +48,8 @@ class GenerationRequest:
     """One answer to generate. `top_k` 0 and `top_p` 1.0 filter nothing; `seed` None asks for a fresh one.
 
     `logprobs` is None for no log-probabilities, or how many of the most probable tokens to report beside the chosen
-    one (0 to 20). `stop` strings end the answer and are cut from its text.
+    one (0 to 20). `stop` strings end the answer and are cut from its text. With `proves_activations` the answer comes
+    with activation proofs.
     """
 
     prompt_ids: tuple[int, ...]
@@ -60,6 +61,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     sampler: str = SAMPLER_GUMBEL
+    proves_activations: bool = False
 
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.top_p, self.top_k, self.seed)
@@ -92,12 +94,16 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One generated answer. `token_ids` include the end token when `finish_reason` is "stop" because of it."""
+    """One generated answer. `token_ids` include the end token when `finish_reason` is "stop" because of it.
+
+    `activation_proofs` are base64 (`models.activation_proofs`), None when they were not asked for.
+    """
 
     token_ids: tuple[int, ...]
     text: str
     finish_reason: str
     logprobs: tuple[TokenLogprob, ...] | None = None
+    activation_proofs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
