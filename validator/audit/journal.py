@@ -109,7 +109,9 @@ class Journal:
         self._append({"finished": why})
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one in which nothing was kept is removed."""
+        if self.kept.facts is None and not self.kept.entries:
+            Path(self._file.name).unlink(missing_ok=True)
         self._file.close()
 
     def _append(self, document: Mapping[str, object]) -> None:

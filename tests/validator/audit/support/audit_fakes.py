@@ -1,0 +1,246 @@
+"""An endpoint with a text of its own for every seed, and an examiner that can read those texts: no model anywhere.
+
+An answer is made of words that follow from the messages and the seed; an endpoint that cheats says "lie" among them.
+"""
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aiohttp import web
+
+from validator.audit.records import Exchange, ExaminerSettings, Outcome, ReferenceFacts
+
+WORDS = ("sea", "hill", "tree", "cloud", "stone", "bird", "lamp", "road")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class FakeEndpoint:
+    """What the endpoint does; tests change it as they like. `asked` are the bodies that it got."""
+
+    model: str = "fake-model"
+    share_of_lies: float = 0.0
+    repeats_seed: bool = True
+    streams: bool = True
+    has_token_ids: bool = True
+    has_logprobs: bool = True
+    has_usage: bool = True
+    refuses: tuple[str, ...] = ()
+    sampler: str | None = "gumbel-philox-v1"
+    key: str | None = None
+    delay_s: float = 0.0
+    failures: list[web.Response] = field(default_factory=list)
+    handler: Handler | None = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    counter: int = 0
+
+    def build_app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application()
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        return app
+
+    async def _models(self, request: web.Request) -> web.Response:
+        if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return refuse(401, f"Incorrect API key provided: {request.headers.get('Authorization', 'none')}")
+        entry = {"id": self.model, "object": "model"}
+        if self.sampler is not None:
+            entry["quiver_sampler"] = self.sampler
+        return web.json_response({"object": "list", "data": [entry]})
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append(body)
+        self.headers.append(dict(request.headers))
+        if self.failures:
+            return self.failures.pop(0)
+        if self.handler is not None:
+            return await self.handler(request)
+        for name in self.refuses:
+            if name in body:
+                return refuse(400, f"Unrecognized request argument supplied: {name}")
+        if not 0 < body.get("top_p", 1) <= 1:
+            return refuse(400, "top_p must be between 0 and 1")
+        await asyncio.sleep(self.delay_s)
+        words = self.write(body)
+        if body.get("stream") and self.streams:
+            return await self._stream(request, body, words)
+        return web.json_response(self.build_answer(body, words))
+
+    def write(self, body: Mapping[str, Any]) -> list[str]:
+        """Return the words of an answer."""
+        self.counter += 1
+        salt = body.get("seed") if self.repeats_seed and body.get("seed") is not None else self.counter
+        digest = hashlib.sha256(json.dumps([body["messages"], salt]).encode()).digest()
+        count = min(body.get("max_tokens", 16), 16)
+        words = [WORDS[digest[place % 32] % len(WORDS)] + " " for place in range(count)]
+        if digest[31] < 256 * self.share_of_lies:
+            words[-1] = "lie "
+        return words
+
+    def build_answer(self, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+        """Return the whole answer."""
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "".join(words)},
+            "finish_reason": "length",
+            "logprobs": self._logprobs(body, words),
+        }
+        if body.get("return_token_ids") and self.has_token_ids:
+            choice["token_ids"] = [ord(word[0]) for word in words]
+        answer = {"id": "x", "object": "chat.completion", "model": self.model, "choices": [choice]}
+        return {**answer, "usage": self._usage(body, words)} if self.has_usage else answer
+
+    def _usage(self, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, int]:
+        prompt = sum(len(message["content"].split()) for message in body["messages"])
+        return {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
+
+    def _logprobs(self, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any] | None:
+        if not body.get("logprobs") or not self.has_logprobs:
+            return None
+        top = [{"token": "sea ", "logprob": -0.5, "bytes": [115]}] * body.get("top_logprobs", 0)
+        return {"content": [{"token": word, "logprob": -1.25, "bytes": None, "top_logprobs": top} for word in words]}
+
+    async def _stream(self, request: web.Request, body: dict[str, Any], words: list[str]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for place, word in enumerate(words):
+            whole = self.build_answer(body, [word])["choices"][0]
+            chunk = {**whole, "delta": {"content": word}, "finish_reason": None}
+            del chunk["message"]
+            if place == len(words) - 1:
+                chunk["finish_reason"] = "length"
+            await response.write(event({"model": self.model, "choices": [chunk]}))
+        if (body.get("stream_options") or {}).get("include_usage") and self.has_usage:
+            await response.write(event({"model": self.model, "choices": [], "usage": self._usage(body, words)}))
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+
+def event(document: object) -> bytes:
+    """Return a server-sent event."""
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+def refuse(status: int, message: str, **headers: str) -> web.Response:
+    """Return an error in OpenAI's format."""
+    return web.json_response({"error": {"message": message}}, status=status, headers=headers)
+
+
+@dataclass(frozen=True)
+class FakeAppraisal:
+    index: int
+    log10_by_channel: Mapping[str, float]
+    note: str = ""
+    verified_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class FakeExplanation:
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class FakeEvidence:
+    """Two orders of magnitude for each lie, a little less for each honest answer."""
+
+    channels: tuple[str, ...]
+    log10_threshold: float = 6.0
+    log10_alarm: float = 2.0
+    settles_after: int = 40
+    log10_e: float = 0.0
+    largest: float = 0.0
+    informative_requests: int = 0
+    examined: int = 0
+    log10_by_channel: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        if self.largest >= self.log10_threshold:
+            return "proven"
+        if not self.informative_requests:
+            return "uninformative"
+        return "suspect" if self.largest >= self.log10_alarm else "consistent"
+
+    @property
+    def explanations(self) -> tuple[FakeExplanation, ...]:
+        share = 1 / (1 + math.exp(-self.log10_e))
+        return FakeExplanation("int4 weights", share), FakeExplanation("temperature near 0.9", 1 - share)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.verdict == "proven" or (self.verdict == "consistent" and self.examined >= self.settles_after)
+
+    def add(self, appraisal: FakeAppraisal) -> "FakeEvidence":
+        assert appraisal.index == self.examined, "in order, each once"
+        gain = sum(appraisal.log10_by_channel.values()) / max(1, len(appraisal.log10_by_channel))
+        by_channel = {
+            name: self.log10_by_channel.get(name, 0.0) + value for name, value in appraisal.log10_by_channel.items()
+        }
+        return replace(
+            self,
+            log10_e=self.log10_e + gain,
+            largest=max(self.largest, self.log10_e + gain),
+            examined=self.examined + 1,
+            informative_requests=self.informative_requests + (appraisal.note == ""),
+            log10_by_channel={**self.log10_by_channel, **by_channel},
+        )
+
+
+@dataclass
+class FakeExaminer:
+    """Reads the words of FakeEndpoint. `batches` are the sizes of what it was given."""
+
+    settings: ExaminerSettings
+    sampler: str | None = None
+    channels: tuple[str, ...] = ()
+    outcomes: list[Outcome] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    facts: ReferenceFacts = ReferenceFacts(
+        model="fake", manifest_digest=bytes(32), profile_digest=None, cell="bf16 on cpu", alternatives=("int4 weights",)
+    )
+
+    def begin(self, channels: Sequence[str]) -> FakeEvidence:
+        self.channels = tuple(channels)
+        return FakeEvidence(channels=self.channels, log10_threshold=-math.log10(self.settings.alpha))
+
+    def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
+        return self.sampler
+
+    def examine(self, outcomes: Sequence[Outcome]) -> list[FakeAppraisal]:
+        self.outcomes += outcomes
+        self.batches.append(len(outcomes))
+        return [self._examine(outcome) for outcome in outcomes]
+
+    def _examine(self, outcome: Outcome) -> FakeAppraisal:
+        named = [name for name in self.channels if name in ("seeded", "text")]
+        if not isinstance(outcome, Exchange):
+            return FakeAppraisal(index=outcome.index, log10_by_channel=dict.fromkeys(named, -0.1), note="no answer")
+        if outcome.repeat_of is not None:
+            return FakeAppraisal(index=outcome.index, log10_by_channel={}, note="repeats another")
+        gain = 2.0 if "lie" in outcome.content else -0.05
+        by_channel = {name: gain * (1 if name == "seeded" else 0.8) for name in named}
+        return FakeAppraisal(index=outcome.index, log10_by_channel=by_channel, verified_tokens=16)
+
+
+@dataclass
+class Opener:
+    """Opens fake examiners; the last one is kept for a look at what it saw."""
+
+    sampler: str | None = None
+    examiner: FakeExaminer | None = None
+
+    @contextmanager
+    def __call__(self, settings: ExaminerSettings) -> Iterator[FakeExaminer]:
+        self.examiner = FakeExaminer(settings=settings, sampler=self.sampler)
+        yield self.examiner

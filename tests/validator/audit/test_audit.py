@@ -1,0 +1,308 @@
+"""Whole audits of a fake endpoint with a fake examiner: what is asked, when it stops, what is kept."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+from audit_fakes import FakeEndpoint, Opener, refuse
+
+from scoring.errors import InvalidInput, Unavailable
+from validator.audit.command import run_audit
+from validator.audit.journal import read_journal
+from validator.audit.options import AuditOptions
+from validator.audit.records import Exchange, Missing
+from validator.audit.transcript import load_transcript
+
+
+@pytest.fixture
+def run(served, opener, tmp_path):
+    """Return a function that audits the fake endpoint and returns the exit code and the result."""
+
+    def run_one(**changes: object) -> tuple[int, dict]:
+        options = {
+            "model": "bundled",
+            "endpoint": served.url + "/v1",
+            "served_model": "fake-model",
+            "json_path": tmp_path / "result.json",
+            **changes,
+        }
+        screen = io.StringIO()
+        code = run_audit(AuditOptions(**options), opener, screen)
+        run_one.screen = screen.getvalue()
+        return code, json.loads((tmp_path / "result.json").read_text())
+
+    return run_one
+
+
+def test_an_honest_endpoint_is_consistent(run, served, opener) -> None:
+    code, result = run()
+    assert (code, result["verdict"]) == (0, "consistent")
+    assert 40 <= result["requests"] < 40 + 16
+    assert result["ended"] == "decided"
+    assert opener.examiner.channels == ("seeded", "text", "logprobs", "usage")
+
+
+def test_a_lying_endpoint_is_proven_after_a_few_requests(run, served) -> None:
+    served.fake.share_of_lies = 1.0
+    code, result = run()
+    assert (code, result["verdict"]) == (1, "proven")
+    assert result["explanation"] == "int4 weights"
+    assert result["decided_after"] == 4
+    assert result["requests"] <= 16
+    assert "int4 weights" in result["sentence"]
+
+
+def test_asking_does_not_run_far_ahead_of_the_evidence(run, served) -> None:
+    served.fake.share_of_lies = 1.0
+    _, result = run()
+    assert result["requests_asked"] <= 4 + 8
+
+
+def test_every_probe_has_another_seed_and_prompts_that_were_drawn(run, served, opener) -> None:
+    run()
+    exchanges = [outcome for outcome in opener.examiner.outcomes if outcome.repeat_of is None]
+    assert len({exchange.seed for exchange in exchanges}) == len(exchanges)
+    assert all(exchange.is_drawn and exchange.stratum and exchange.probe_seed for exchange in exchanges)
+
+
+def test_a_repeated_request_is_marked_and_asked_the_other_way(run, served, opener) -> None:
+    run()
+    first, again = opener.examiner.outcomes[14], opener.examiner.outcomes[15]
+    assert again.repeat_of == 14
+    assert (again.messages, again.seed) == (first.messages, first.seed)
+    assert again.is_streamed != first.is_streamed
+    assert again.content == first.content
+
+
+def test_streams_are_timed(run) -> None:
+    _, result = run()
+    assert 0 < result["latency_ms"]["first_token"]["median"] <= result["latency_ms"]["total"]["high"]
+    assert any(row["is_streamed"] for row in result["rows"])
+    assert any(not row["is_streamed"] for row in result["rows"])
+
+
+def test_tokens_are_counted_from_the_usage(run) -> None:
+    _, result = run(max_requests=4)
+    assert result["tokens"] == 4 * 16
+    assert result["tokens_spent"] > result["tokens"]
+
+
+def test_stops_at_its_number_of_requests(run, served) -> None:
+    code, result = run(max_requests=5)
+    assert (result["requests"], result["ended"]) == (5, "requests")
+    assert len(served.fake.asked) < 5 + 7
+
+
+def test_stops_at_its_budget_of_tokens(run) -> None:
+    _, result = run(budget_tokens=1200)
+    assert result["ended"] == "tokens"
+    assert 500 < result["tokens_spent"] <= 1200
+
+
+def test_missing_answers_are_accounted_for(run, served, opener) -> None:
+    real, count = FakeEndpoint.build_answer, [0]
+
+    def sometimes_broken(self, body, words):
+        count[0] += 1
+        answer = real(self, body, words)
+        return {**answer, "choices": []} if count[0] % 7 == 0 else answer
+
+    served.fake.streams = False
+    served.fake.build_answer = sometimes_broken.__get__(served.fake)
+    _, result = run(max_requests=30)
+    missing = [outcome for outcome in opener.examiner.outcomes if isinstance(outcome, Missing)]
+    assert result["requests_missing"] == len(missing) > 0
+    assert {outcome.reason for outcome in missing} == {"malformed"}
+    assert [outcome.index for outcome in opener.examiner.outcomes] == list(range(30))
+
+
+def test_an_endpoint_that_falls_silent_ends_the_audit(run, served) -> None:
+    def answer_twenty(self, body, words):
+        return FakeEndpoint.build_answer(self, body, words) if len(self.asked) <= 20 else {"error": "gone"}
+
+    served.fake.streams = False
+    served.fake.build_answer = answer_twenty.__get__(served.fake)
+    _, result = run()
+    assert result["ended"] == "silence"
+    assert result["requests"] == result["requests_asked"] < 35
+    assert result["rows"][-1]["missing"] == "malformed"
+
+
+def test_without_seed_there_is_no_seeded_channel(run, served, opener) -> None:
+    served.fake.refuses = ("seed",)
+    _, result = run(max_requests=3)
+    assert "seeded" not in opener.examiner.channels
+    assert all(exchange.seed is None for exchange in opener.examiner.outcomes)
+    assert result["discovered"]["refused"][0][0] == "seed"
+
+
+def test_a_declared_sampler_that_is_not_kept_carries_no_seeded_evidence(run, served, opener) -> None:
+    served.fake.repeats_seed = False
+    _, result = run(max_requests=3)
+    assert "seeded" not in opener.examiner.channels
+    assert result["discovered"]["declared_sampler"] == "gumbel-philox-v1"
+    assert result["discovered"]["repeats_seed"] is False
+
+
+def test_a_sampler_that_nobody_declared_is_found_by_trying(run, served, opener) -> None:
+    served.fake.sampler, opener.sampler = None, "vllm-exponential"
+    _, result = run(max_requests=3)
+    assert result["discovered"]["sampler_source"] == "found by trying"
+    assert {exchange.sampler for exchange in opener.examiner.outcomes} == {"vllm-exponential"}
+
+
+def test_refused_parameters_are_left_out(run, served) -> None:
+    served.fake.refuses = ("return_token_ids", "logprobs")
+    _, result = run(max_requests=3)
+    assert not {"return_token_ids", "logprobs", "top_logprobs"} & set(served.fake.asked[-1])
+    assert result["discovered"]["has_token_ids"] is False
+
+
+def test_a_plain_endpoint_without_anything_is_judged_by_its_text(run, served, opener) -> None:
+    served.fake.refuses = ("return_token_ids", "logprobs", "seed")
+    served.fake.streams = served.fake.has_usage = False
+    served.fake.sampler = None
+    code, result = run(max_requests=3)
+    assert opener.examiner.channels == ("text",)
+    assert result["requests"] == 3
+
+
+def test_what_was_found_is_told(run) -> None:
+    run(max_requests=1)
+    assert "gumbel-philox-v1 (the model list)" in run.screen
+    assert "refused with HTTP status 400" in run.screen
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_waits_as_long_as_it_is_told(run, served, status) -> None:
+    served.fake.failures = [refuse(status, "slow down", **{"Retry-After": "0.2"})]
+    code, result = run(max_requests=2)
+    assert result["requests_missing"] == 0
+
+
+def test_a_failed_audit_says_what_to_do_and_leaves_no_journal(run, served, tmp_path) -> None:
+    served.fake.key = "sk-secret"
+    with pytest.raises(InvalidInput, match="--api-key-env"):
+        run()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_key_is_sent_and_never_kept(run, served, tmp_path, monkeypatch) -> None:
+    served.fake.key = "sk-secret-123"
+    monkeypatch.setenv("MY_KEY", "sk-secret-123")
+    run(api_key_env="MY_KEY", html_path=tmp_path / "r.html", transcript_path=tmp_path / "t.jsonl", max_requests=3)
+    assert served.fake.headers[-1]["Authorization"] == "Bearer sk-secret-123"
+    assert all(b"sk-secret" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert "sk-secret" not in run.screen
+
+
+def test_a_refused_key_is_not_repeated(run, served, monkeypatch) -> None:
+    served.fake.key = "another"
+    monkeypatch.setenv("MY_KEY", "sk-secret-123")
+    with pytest.raises(InvalidInput, match=r"the key in \$MY_KEY is refused") as caught:
+        run(api_key_env="MY_KEY")
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_model_that_is_not_listed_is_named(served, opener) -> None:
+    served.fake.model = "other"
+    with pytest.raises(Unavailable, match="no connection|cannot connect"):
+        run_audit(AuditOptions(model="bundled", endpoint="http://127.0.0.1:9"), opener, io.StringIO())
+
+
+def test_goes_on_where_it_was_stopped(run, served, opener, tmp_path) -> None:
+    run(max_requests=6)
+    first = [outcome.content for outcome in opener.examiner.outcomes]
+    asked = len(served.fake.asked)
+    code, result = run(max_requests=20, is_resumed=True)
+    assert result["requests"] == 20
+    assert [outcome.content for outcome in opener.examiner.outcomes][:6] == first
+    assert len(served.fake.asked) == asked + 14
+    assert len(result["rows"]) == 20
+
+
+def test_a_resumed_audit_ends_as_one_that_was_not_interrupted(run, opener, tmp_path) -> None:
+    plan = tmp_path / "plan.json"
+    _, whole = run(plan_path=plan, max_requests=12)
+    kept = read_journal(tmp_path / "result.json.journal.jsonl")
+    journal = tmp_path / "result.json.journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    # Killed while the seventh answer was being written.
+    journal.write_bytes(b"".join(lines[:8]) + lines[8][:40])
+    _, resumed = run(is_resumed=True)
+    assert kept is not None
+    assert math.isclose(resumed["log10_e"], whole["log10_e"])
+    assert [row["stratum"] for row in resumed["rows"]] == [row["stratum"] for row in whole["rows"]]
+
+
+def test_an_unfinished_audit_is_not_overwritten(run, tmp_path) -> None:
+    run(max_requests=3)
+    journal = tmp_path / "result.json.journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InvalidInput, match="--resume"):
+        run(max_requests=3)
+
+
+def test_a_finished_audit_makes_room_for_the_next(run) -> None:
+    run(max_requests=3)
+    _, result = run(max_requests=2)
+    assert result["requests"] == 2
+
+
+def test_a_saved_transcript_says_the_same_offline(run, served, opener, tmp_path) -> None:
+    served.fake.share_of_lies = 0.15
+    plan, path = tmp_path / "plan.json", tmp_path / "t.jsonl"
+    _, online = run(plan_path=plan, transcript_path=path, max_requests=20)
+    seen = list(opener.examiner.outcomes)
+    _, offline = run(endpoint=None, served_model=None, transcript=path, plan_path=plan)
+    assert offline["verdict"] == online["verdict"]
+    # Batches are cut otherwise, so that one may look a little further than the other.
+    together = min(len(seen), len(opener.examiner.outcomes))
+    assert opener.examiner.outcomes[:together] == seen[:together]
+    running = [[row["log10_e"] for row in result["rows"][:together]] for result in (online, offline)]
+    assert running[0] == running[1]
+
+
+def test_a_transcript_without_its_plan_has_no_drawn_prompts(run, opener, tmp_path) -> None:
+    run(transcript_path=tmp_path / "t.jsonl", max_requests=5)
+    run(endpoint=None, served_model=None, transcript=tmp_path / "t.jsonl")
+    assert not any(exchange.is_drawn or exchange.stratum for exchange in opener.examiner.outcomes)
+
+
+def test_a_prompt_that_does_not_follow_from_the_plan_is_not_drawn(run, opener, tmp_path) -> None:
+    plan, path = tmp_path / "plan.json", tmp_path / "t.jsonl"
+    run(plan_path=plan, transcript_path=path, max_requests=3)
+    lines = path.read_text().splitlines()
+    document = json.loads(lines[1])
+    document["request"]["messages"][-1]["content"] += "!"
+    path.write_text("\n".join([lines[0], json.dumps(document), lines[0], *lines[2:]]))
+    run(endpoint=None, served_model=None, transcript=path, plan_path=plan)
+    # A seed counts once: the third line repeats the first.
+    assert [exchange.is_drawn for exchange in opener.examiner.outcomes] == [True, False, False, True]
+
+
+def test_a_plan_fixes_the_requests(run, served, tmp_path) -> None:
+    plan = tmp_path / "plan.json"
+    run(plan_path=plan, max_requests=3)
+    first = sorted(body["messages"][-1]["content"] for body in served.fake.asked)
+    served.fake.asked.clear()
+    (tmp_path / "result.json.journal.jsonl").unlink()
+    run(plan_path=plan)
+    assert sorted(body["messages"][-1]["content"] for body in served.fake.asked) == first
+
+
+def test_exchanges_survive_the_journal(run, opener, tmp_path) -> None:
+    run(max_requests=20)
+    kept = read_journal(tmp_path / "result.json.journal.jsonl")
+    assert kept is not None and kept.finished == "requests"
+    assert [kept.entries[index].outcome for index in range(20)] == opener.examiner.outcomes
+
+
+def test_reads_its_own_transcript(run, opener, tmp_path) -> None:
+    run(transcript_path=tmp_path / "t.jsonl", max_requests=4)
+    entries = load_transcript(tmp_path / "t.jsonl")
+    seen = [outcome for outcome in opener.examiner.outcomes if isinstance(outcome, Exchange)]
+    assert [entry.outcome.content for entry in entries] == [exchange.content for exchange in seen]
+    assert [entry.outcome.logprobs for entry in entries] == [exchange.logprobs for exchange in seen]
