@@ -83,9 +83,10 @@ def test_ons_starts_without_a_stake_and_steps_towards_what_pays():
     assert bettor.share == 0.0
     (bettor,) = fold_bettors((bettor,), (0.4,), 100.0)
     assert bettor.share == pytest.approx(2 / (2 - math.log(3)) * 3 / (1 + 9))
-    before = bettor.share
+    before, gradient = bettor.share, -1 / (1 - bettor.share)
     (bettor,) = fold_bettors((bettor,), (0.0,), 100.0)
-    assert bettor.share < before
+    assert bettor.share == pytest.approx(max(before + 2 / (2 - math.log(3)) * gradient / (10 + gradient**2), 0.0))
+    assert 0.0 < bettor.share < before
 
 
 @pytest.mark.parametrize("rule", [Rule.AGRAPA, Rule.ONS])

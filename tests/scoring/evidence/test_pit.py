@@ -170,6 +170,11 @@ def test_an_answer_never_costs_more_than_a_missing_one_and_never_gains_more_than
     assert all(math.log(0.05) - 1e-12 <= value <= CAP for value in after.log_products)
 
 
+def test_one_answer_gains_no_more_than_the_cap():
+    (*_, widest) = fold_pits(build_pit_martingales(EXACT, math.log(2)), [0.1] * 40).log_products
+    assert math.exp(widest) == pytest.approx(0.05 + 0.95 * 2)
+
+
 @pytest.mark.parametrize("shape", BETA_SHAPES)
 def test_a_beta_density_has_mean_one_under_uniform_u(shape):
     a, b = shape

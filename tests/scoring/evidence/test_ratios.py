@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.errors import InvalidInput
+from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.evidence.ratios import (
     RatioBet,
     build_martingales,
@@ -117,6 +118,12 @@ def test_calibration_caps_before_it_bounds():
     assert math.exp(calibrate_log_bound([500.0] * 400, log_cap, 10.0)) == pytest.approx(2.0)
 
 
+def test_calibration_rounds_ratios_up():
+    log_cap, share = math.log(2), 0.3000005
+    bound = calibrate_log_bound([math.log(share) + log_cap] * 400, log_cap, 10.0)
+    assert math.exp(bound) == pytest.approx(2e-6 * compute_upper_bound_ppm([300_001] * 400, 10.0), rel=1e-9)
+
+
 def test_calibration_asks_for_two_hundred_requests_per_unit_of_the_cap():
     assert compute_required_requests(math.log(100)) == pytest.approx(20_000, abs=1)
     with pytest.raises(InvalidInput, match="needs 400"):
@@ -135,7 +142,7 @@ def test_a_likelihood_ratio_reaches_the_threshold_at_about_walds_number():
     # Geometric answers of rate 0.6 instead of 0.5: KL known, a mean over many runs.
     rng, kl = random.Random(11), 0.6 * math.log(0.6 / 0.5) + 0.4 * math.log(0.4 / 0.5)
     threshold, needed = math.log(1e3), []
-    for _ in range(300):
+    for _ in range(200):
         martingales = build_martingales([PLAIN])
         while martingales.log_wealth < threshold:
             heads = rng.random() < 0.6
