@@ -6,7 +6,7 @@ from dataclasses import replace
 from validator.audit.asked import Asked
 from validator.audit.outcomes import Entry
 from validator.audit.plan import ProbingPlan
-from validator.audit.probe_source import ProbeSource
+from validator.audit.probe_source import DrawnProbe, ProbeSource
 from validator.audit.records import Exchange
 
 
@@ -19,16 +19,18 @@ def mark_drawn(entries: Iterable[Entry], plan: ProbingPlan, source: ProbeSource)
     probes = dict(zip(wanted, source.draw(wanted), strict=True))
     marked: list[Entry] = []
     for entry in entries:
-        is_repeat = entry.origin.repeat_of is not None
-        probe = None
-        if entry.origin.probe_seed is not None:
-            get = probes.get if is_repeat else probes.pop
-            probe = get(entry.origin.probe_seed, None)
-        if probe is None or not _is_same(probe.build_asked(), entry.asked):
-            marked.append(entry)
-            continue
-        marked.append(_mark(entry, probe.stratum))
+        stratum = _find_stratum(entry, marked, probes)
+        marked.append(entry if stratum is None else _mark(entry, stratum))
     return marked
+
+
+def _find_stratum(entry: Entry, earlier: list[Entry], probes: dict[bytes, DrawnProbe]) -> str | None:
+    """Return the stratum of a drawn request, None for others; its probe is used up. A repeat is what it repeats."""
+    if entry.origin.repeat_of is not None:
+        first = earlier[entry.origin.repeat_of].origin
+        return first.stratum if first.is_drawn else None
+    probe = None if entry.origin.probe_seed is None else probes.pop(entry.origin.probe_seed, None)
+    return probe.stratum if probe is not None and _is_same(probe.build_asked(), entry.asked) else None
 
 
 def _mark(entry: Entry, stratum: str) -> Entry:
