@@ -52,20 +52,21 @@ def build_cache() -> Cache:
     return Cache(layer_class_to_replicate=PagedLayer)
 
 
-def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int]) -> Cache:
+def join_rows(running: Cache | None, fresh: Cache, fresh_lengths: list[int], spare: int = 0) -> Cache:
     """Return a cache with the running rows followed by freshly prefilled ones.
 
-    `fresh` is padded on the right: row r holds its tokens in its first `fresh_lengths[r]` columns.
+    `fresh` is padded on the right: row r holds its tokens in its first `fresh_lengths[r]` columns. At least `spare`
+    columns of every fresh row are left empty.
     """
-    width = max(0 if running is None else running.get_seq_length(), *fresh_lengths)
+    width = max(0 if running is None else running.get_seq_length(), max(fresh_lengths) + spare)
     result = build_cache()
     layers: list[Any] = list(fresh.layers)
     held: list[Any] = list(running.layers) if running is not None else [None] * len(layers)
     for old, layer in zip(held, layers, strict=True):
         joined = PagedLayer()
         joined.hold(
-            _join(old.keys if old is not None else None, layer.keys, fresh_lengths),
-            _join(old.values if old is not None else None, layer.values, fresh_lengths),
+            _join(old.keys if old is not None else None, layer.keys, fresh_lengths, width),
+            _join(old.values if old is not None else None, layer.values, fresh_lengths, width),
             width,
         )
         result.layers.append(joined)
@@ -78,7 +79,8 @@ def repeat_row(cache: Cache, count: int) -> Cache:
     layers: list[Any] = list(cache.layers)
     for layer in layers:
         repeated = PagedLayer()
-        repeated.hold(*(part.expand(count, -1, -1, -1) for part in (layer.keys, layer.values)), layer.keys.shape[-2])
+        keys, values = layer.keys.expand(count, -1, -1, -1), layer.values.expand(count, -1, -1, -1)
+        repeated.hold(keys, values, keys.shape[-2])
         result.layers.append(repeated)
     return result
 
@@ -98,10 +100,9 @@ def _widen(tensor: Any, columns: int) -> Any:
     return result
 
 
-def _join(running: Any, fresh: Any, lengths: list[int]) -> Any:
+def _join(running: Any, fresh: Any, lengths: list[int], width: int) -> Any:
     held = running.shape[0] if running is not None else 0
     old_width = running.shape[2] if running is not None else 0
-    width = max(old_width, *lengths)
     _, heads, _, size = fresh.shape
     # Zeros and not garbage: a masked column still meets the values in a product, and 0 x NaN is NaN.
     shape = (held + len(lengths), heads, width + PAGE_COLUMNS, size)
