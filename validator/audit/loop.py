@@ -6,7 +6,7 @@ its delays what is looked at first, and an audit that was interrupted ends where
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from validator.audit.endpoint import Endpoint
@@ -60,7 +60,7 @@ class AuditLoop:
         self._journal = journal
         self._report = report
         self._asking: dict[asyncio.Task[Entry], int] = {}
-        self._examining: asyncio.Task[list[Appraisal]] | None = None
+        self._examining: asyncio.Task[Sequence[Appraisal]] | None = None
         self._silent = 0
 
     async def run(self) -> Ended:
@@ -113,7 +113,7 @@ class AuditLoop:
             self._examining = asyncio.create_task(self._worker.run(lambda: self._examiner.examine(outcomes)))
 
     async def _wait(self) -> None:
-        waiting: set[asyncio.Task[Entry] | asyncio.Task[list[Appraisal]]] = {*self._asking}
+        waiting: set[asyncio.Task[Entry] | asyncio.Task[Sequence[Appraisal]]] = {*self._asking}
         if self._examining is not None:
             waiting.add(self._examining)
         await asyncio.wait(waiting, timeout=REPORT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from models.requests import SAMPLER_NONE, SAMPLERS, ChatMessage, check_sampling, check_token_ids
 from scoring.errors import InvalidInput
@@ -179,8 +179,8 @@ class Evidence(Protocol):
     @property
     def is_settled(self) -> bool: ...
 
-    def add(self, appraisal: Appraisal) -> Self:
-        """Return the evidence with one more appraisal; appraisals come in the order of their index, each once."""
+    def add(self, appraisal: Any) -> Self:
+        """Return the evidence with one more appraisal of the same examiner: in the order of their index, each once."""
         ...
 
 
@@ -219,7 +219,7 @@ class Examiner(Protocol):
         """
         ...
 
-    def examine(self, outcomes: Sequence[Outcome]) -> list[Appraisal]:
+    def examine(self, outcomes: Sequence[Outcome]) -> Sequence[Appraisal]:
         """Return one appraisal for each outcome, in their order; a `Missing` one bets the smallest factor.
 
         Raises Unavailable when the reference itself fails: that is never the provider's fault.
