@@ -84,7 +84,7 @@ def build_probe(seed: bytes, limits: ProbeLimits) -> Probe:
     """Return the probe that follows from a 32-byte seed within a plan's envelope."""
     if len(seed) != 32:
         raise InvalidInput(f"expected 32 bytes, got {len(seed)}", "seed")
-    parameters, text = _Draws(seed, "quiver-probe-parameters"), _Draws(seed, "quiver-probe-text")
+    parameters, text = ProbeDraws(seed, "quiver-probe-parameters"), ProbeDraws(seed, "quiver-probe-text")
     stratum = parameters.pick(limits.strata)
     return Probe(
         messages=_build_messages(stratum, text),
@@ -98,7 +98,7 @@ def build_probe(seed: bytes, limits: ProbeLimits) -> Probe:
     )
 
 
-class _Draws:
+class ProbeDraws:
     """A stream of uniform draws from keccak256(tag, seed, counter)."""
 
     def __init__(self, seed: bytes, tag: str) -> None:
@@ -123,7 +123,7 @@ class _Draws:
         return self.below(100) < percent
 
 
-def _build_messages(stratum: str, draws: _Draws) -> tuple[ProbeMessage, ...]:
+def _build_messages(stratum: str, draws: ProbeDraws) -> tuple[ProbeMessage, ...]:
     messages: list[ProbeMessage] = []
     if draws.happens(25):
         messages.append(ProbeMessage(role="system", content=draws.pick(SYSTEM_PROMPTS)))
@@ -133,7 +133,7 @@ def _build_messages(stratum: str, draws: _Draws) -> tuple[ProbeMessage, ...]:
     return (*messages, ProbeMessage(role="user", content=_build_request(stratum, draws)))
 
 
-def _build_request(stratum: str, draws: _Draws) -> str:
+def _build_request(stratum: str, draws: ProbeDraws) -> str:
     template = draws.pick(TEMPLATES[stratum])
     text = re.sub(r"\{(\w+)\}", lambda match: draws.pick(LISTS[match.group(1)]), template)
     if draws.happens(15):
