@@ -157,7 +157,7 @@ def build_summary(result: Mapping[str, object]) -> dict[str, str]:
     facts = {"e-value": f"10^{_number(result['log10_e'])} (proven from 10^{_number(result['log10_threshold'])})"}
     if channels:
         facts["by channel"] = ", ".join(f"{name} 10^{_number(item['log10_e'])}" for name, item in channels.items())
-    if explanations:
+    if explanations and result["explanation"] is not None:
         named = [f"{make_printable(item['name'], 60)} ({100 * (item['weight'] or 0):.0f} %)" for item in explanations]
         facts["explanations"] = ", ".join(named[:3])
     facts["requests"] = f"{result['requests']} examined, {result['requests_missing']} of them missing"

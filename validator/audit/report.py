@@ -14,10 +14,10 @@ from typing import Any
 from validator.audit.measured import compute_tokens_per_s
 from validator.audit.progress import Progress
 from validator.audit.records import Exchange, Missing
-from validator.audit.report_picture import draw_bars, draw_martingale, draw_strip
+from validator.audit.report_picture import LOWEST, draw_bars, draw_martingale, draw_strip
 from validator.audit.report_rows import build_rows, build_section, build_transcripts
 from validator.audit.report_style import STYLE
-from validator.audit.report_text import escape, format_number, format_power
+from validator.audit.report_text import escape, escape_powers, format_number, format_power
 
 MAX_EXPLANATIONS = 8
 _MEANING = {
@@ -76,7 +76,8 @@ def _build_head(result: Mapping[str, Any]) -> str:
         tiles.append((format_number(speed["median"], 1), "tokens a second (median)"))
     shown = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
     return (
-        f'<header><span class="badge {escape(verdict)}">{escape(verdict)}</span><h1>{escape(result["sentence"])}</h1>'
+        f'<header><span class="badge {escape(verdict)}">{escape(verdict)}</span>'
+        f"<h1>{escape_powers(result['sentence'])}</h1>"
         f'<p class="soft">{escape(_MEANING.get(verdict, "").format(alpha=alpha))}</p>'
         f'<p class="soft small">{escape(subject)} · claimed: {escape(result["model"])} ({escape(result["claim"])}) · '
         f'{when}</p><div class="tiles">{shown}</div></header>'
@@ -88,19 +89,22 @@ def _build_picture(progress: Progress, result: Mapping[str, Any]) -> str:
     picture = draw_martingale(
         progress.points, threshold=result["log10_threshold"], alarm=result["log10_alarm"], missing=missing
     )
+    is_cut = any(point.log10_e < LOWEST for point in progress.points)
+    cut = f" What lies below 10<sup>{LOWEST:.0f}</sup> is drawn there." if is_cut else ""
     marks = " Red marks at the bottom are requests without an answer that can be judged." if missing else ""
     return build_section(
         "How the evidence grew",
-        f'<div class="card scroll picture">{picture}</div><p class="soft small">The e-value is the capital of a bet '
+        f'<div class="card">{picture}</div><p class="soft small">The e-value is the capital of a bet '
         "against the endpoint being honest. If it is honest, the capital is not expected to grow, and the chance that "
         "it ever reaches the red line is at most one over its height. Dashed lines are bets on one channel alone."
-        f"{marks} It stopped after {progress.seconds:,.0f} s: {escape(result['ended_because'])}.</p>",
+        f"{marks}{cut} It stopped after {progress.seconds:,.0f} s: {escape(result['ended_because'])}.</p>",
     )
 
 
 def _build_explanations(result: Mapping[str, Any]) -> str:
     found = result["explanations"][:MAX_EXPLANATIONS]
-    if not found:
+    # When nothing is wrong, a share of the belief in each cheat explains nothing.
+    if not found or result["explanation"] is None:
         return ""
     bars = draw_bars([(item["name"], item["weight"] or 0.0) for item in found])
     note = "How well each named alternative explains the answers, as shares. Another cheat may be the true one."
@@ -135,7 +139,7 @@ def _build_times(progress: Progress, result: Mapping[str, Any]) -> str:
     speeds = [speed for exchange in exchanges if (speed := compute_tokens_per_s(exchange)) is not None]
     pictures = draw_strip({name: values for name, values in strip.items() if values}, "ms")
     if speeds:
-        pictures += draw_strip({"tokens a second": speeds}, "a second")
+        pictures += draw_strip({"tokens a second": speeds}, "tokens/s")
     table = f'<div class="scroll"><table>{head}{rows}</table></div>'
     return build_section("Latency and throughput", f'<div class="card">{table}{pictures}</div>')
 

@@ -8,7 +8,8 @@ from validator.audit.progress import Point
 from validator.audit.report_text import escape
 
 WIDTH, HEIGHT = 860, 380
-LEFT, RIGHT, TOP, BOTTOM = 52, 96, 20, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 96, 20, 58
+LABEL_HEIGHT = 21
 MAX_POINTS = 800
 MAX_CHANNELS = 6
 LOWEST = -8.0
@@ -67,36 +68,31 @@ def draw_martingale(
 
 
 def draw_bars(weights: Sequence[tuple[str, float]]) -> str:
-    """Return named shares in [0, 1] as bars."""
+    """Return a table of named shares in [0, 1] with bars."""
     rows = []
-    for number, (name, weight) in enumerate(weights):
-        y = 30 * number
-        share = min(1.0, max(0.0, weight))
-        rows.append(
-            f'<text class="label" x="0" y="{y + 19}">{escape(name[:48])}</text>'
-            f'<rect class="track" x="330" y="{y + 6}" width="450" height="18" rx="3"/>'
-            f'<rect class="bar" x="330" y="{y + 6}" width="{450 * share:.1f}" height="18" rx="3"/>'
-            f'<text class="label" x="790" y="{y + 19}">{100 * share:.0f} %</text>'
+    for name, weight in weights:
+        share = 100 * min(1.0, max(0.0, weight))
+        bar = (
+            '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" '
+            f'height="8"/><rect class="bar" width="{share:.1f}" height="8"/></svg>'
         )
-    height = 30 * len(weights)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Explanations">{"".join(rows)}</svg>'
+        rows.append(f'<tr><th>{escape(name[:80])}</th><td>{bar}</td><td class="number">{share:.0f} %</td></tr>')
+    return f'<table class="bars">{"".join(rows)}</table>'
 
 
 def draw_strip(rows: Mapping[str, Sequence[float]], unit: str) -> str:
-    """Return one line of dots for each named list of values, on one scale from 0."""
+    """Return a table with one line of dots for each named list of values, all on one scale from 0."""
     largest = max((value for values in rows.values() for value in values), default=0.0) or 1.0
-    parts = []
-    for number, (name, values) in enumerate(rows.items()):
-        y = 34 * number + 20
-        parts.append(f'<text class="label" x="0" y="{y + 5}">{escape(name)}</text>')
-        parts.append(f'<line class="grid" x1="150" x2="760" y1="{y}" y2="{y}"/>')
-        parts += [
-            f'<circle class="dot" cx="{150 + 610 * v / largest:.1f}" cy="{y}" r="4"/>' for v in values[:MAX_POINTS]
-        ]
-    y = 34 * len(rows) + 14
-    parts.append(f'<text class="axis" x="150" y="{y}" text-anchor="middle">0</text>')
-    parts.append(f'<text class="axis" x="760" y="{y}" text-anchor="middle">{largest:,.0f} {escape(unit)}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {y + 8}" role="img" aria-label="Times of all answers">{"".join(parts)}</svg>'
+    shown = []
+    for name, values in rows.items():
+        dots = "".join(
+            f'<circle class="dot" cx="{6 + 588 * v / largest:.1f}" cy="9" r="6"/>' for v in values[:MAX_POINTS]
+        )
+        line = f'<svg viewBox="0 0 600 18" aria-hidden="true"><line class="grid" x2="600" y1="9" y2="9"/>{dots}</svg>'
+        shown.append(
+            f'<tr><th>{escape(name)}</th><td>{line}</td><td class="number">0 to {largest:,.0f} {escape(unit)}</td></tr>'
+        )
+    return f'<table class="bars">{"".join(shown)}</table>'
 
 
 def _draw_grid(scale: Scale) -> str:
@@ -115,11 +111,11 @@ def _draw_grid(scale: Scale) -> str:
     )
     for count in range(0, scale.requests + 1, width):
         parts.append(
-            f'<text class="axis" x="{scale.x(count):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">'
+            f'<text class="axis" x="{scale.x(count):.1f}" y="{HEIGHT - BOTTOM + 22}" text-anchor="middle">'
             f"{count}</text>"
         )
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">requests examined</text>')
+    parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">requests examined</text>')
     return "".join(parts)
 
 
@@ -140,14 +136,19 @@ def _draw_line(scale: Scale, series: Sequence[tuple[int, float]], classes: str) 
 
 def _draw_labels(scale: Scale, ends: Mapping[str, tuple[float, str]]) -> str:
     """Return the names of the lines at their ends, moved apart where they would overlap."""
-    parts = []
-    lowest = -math.inf
-    for name, (value, classes) in sorted(ends.items(), key=lambda item: -_real(item[1][0])):
-        y = max(scale.y(_real(value)) + 4, lowest + 14)
-        lowest = y
-        x = WIDTH - RIGHT + 8
-        parts.append(f'<text class="name {classes}-text" x="{x}" y="{y:.1f}">{escape(name[:14])}</text>')
-    return "".join(parts)
+    ordered = sorted(ends.items(), key=lambda item: -_real(item[1][0]))
+    heights = [scale.y(_real(value)) + 4 for _, (value, _) in ordered]
+    for place in range(1, len(heights)):
+        heights[place] = max(heights[place], heights[place - 1] + LABEL_HEIGHT)
+    lowest: float = HEIGHT - BOTTOM
+    for place in reversed(range(len(heights))):
+        heights[place] = lowest = min(heights[place], lowest)
+        lowest -= LABEL_HEIGHT
+    x = WIDTH - RIGHT + 8
+    return "".join(
+        f'<text class="name {classes}-text" x="{x}" y="{y:.1f}">{escape(name[:14])}</text>'
+        for (name, (_, classes)), y in zip(ordered, heights, strict=True)
+    )
 
 
 def _real(value: float) -> float:

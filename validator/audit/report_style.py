@@ -27,11 +27,10 @@ letter-spacing:.04em;text-transform:uppercase;font-size:.85rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}
 .scroll{overflow-x:auto}
 svg{display:block;width:100%;height:auto;font-family:inherit}
-.picture svg{min-width:560px}
 .grid{stroke:var(--line)}.axis-line{stroke:var(--soft)}
 .axis{fill:var(--soft);font-size:12px}
 .label{fill:var(--ink);font-size:14px}
-.line{fill:none;stroke-linejoin:round;stroke-linecap:round}
+.line{fill:none;stroke-linejoin:round}
 .line.total{stroke:var(--ink);stroke-width:3}
 .line.channel{stroke-width:1.6;stroke-dasharray:5 3}
 .name{font-size:13px;font-weight:600}.total-text{fill:var(--ink)}
@@ -44,6 +43,7 @@ svg{display:block;width:100%;height:auto;font-family:inherit}
 .c0-text{fill:var(--c0)}.c1-text{fill:var(--c1)}.c2-text{fill:var(--c2)}.c3-text{fill:var(--c3)}
 .c4-text{fill:var(--c4)}.c5-text{fill:var(--c5)}
 text.name{stroke:none}
+sup{line-height:0;font-size:.7em}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:5px 12px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600}
@@ -53,6 +53,9 @@ th{color:var(--soft);font-weight:600}
 thead th{position:sticky;top:0;background:var(--card)}
 .tall{max-height:520px;overflow:auto}
 .facts th{width:34%}
+.bars th{width:34%;color:var(--ink);font-weight:400}.bars td{vertical-align:middle;padding-right:0}
+.bars td.number{width:7.5em;padding-left:10px;white-space:nowrap}
+.share{height:14px;border-radius:3px}
 .up{color:var(--red)}.down{color:var(--green)}
 details{border-bottom:1px solid var(--line);padding:6px 0}
 summary{cursor:pointer;font-variant-numeric:tabular-nums}
@@ -62,6 +65,8 @@ summary{cursor:pointer;font-variant-numeric:tabular-nums}
 letter-spacing:.05em}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;unicode-bidi:plaintext}
 code,.code pre{font:.85rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
-@media(max-width:560px){main{padding:16px 12px 48px}h1{font-size:1.25rem}}
+@media(max-width:560px){main{padding:16px 12px 48px}h1{font-size:1.25rem}.card{padding:10px}
+.axis{font-size:21px}.axis tspan{font-size:16px}.name,.level{font-size:22px}.line.total{stroke-width:5}
+.line.channel{stroke-width:3;stroke-dasharray:9 6}.bars th{width:38%}.bars td.number{width:auto;font-size:.8rem}}
 @media print{.tall{max-height:none}body{background:#fff}}
 """

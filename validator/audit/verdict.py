@@ -1,15 +1,16 @@
 """What an audit found, in a sentence for people and in an exit code."""
 
 from validator.audit.progress import Ended, Progress
+from validator.audit.records import Claim
 
 EXIT_CODES = {"consistent": 0, "proven": 1, "suspect": 3, "unstable": 3, "uninformative": 3}
 EXIT_INTERRUPTED = 130
 _ENDED = {
-    Ended.DECIDED: "it stopped because more requests would not change the verdict",
-    Ended.REQUESTS: "it stopped at its number of requests",
-    Ended.TOKENS: "it stopped at its budget of tokens",
-    Ended.BYTES: "it stopped at its budget of bytes",
-    Ended.SILENCE: "it stopped because the endpoint no longer answered",
+    Ended.DECIDED: "more requests would not change the verdict",
+    Ended.REQUESTS: "its number of requests was reached",
+    Ended.TOKENS: "its budget of tokens was spent",
+    Ended.BYTES: "its budget of bytes was spent",
+    Ended.SILENCE: "the endpoint no longer answered",
     Ended.TRANSCRIPT: "the transcript has no more lines",
     Ended.INTERRUPTED: "it was interrupted",
 }
@@ -40,8 +41,11 @@ def find_explanation(progress: Progress) -> str | None:
     return evidence.explanations[0].name
 
 
-def build_sentence(progress: Progress, model: str) -> str:
-    """Return the verdict in one sentence, or two."""
+def build_sentence(progress: Progress, claimed: str) -> str:
+    """Return the verdict in one sentence, or two; `claimed` is the model as the command names it."""
+    model = claimed if progress.reference is None else progress.reference.model
+    if progress.plan.claim is Claim.WEIGHTS_AND_SAMPLING:
+        model = f"{model} with the sampling that was asked for"
     requests = f"{progress.examined} request{'' if progress.examined == 1 else 's'}"
     explanation = find_explanation(progress)
     because = f" Likeliest explanation: {explanation}." if explanation else ""
