@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from models.requests import SEEDED_SAMPLERS
 from validator.cli.output import print_facts, read_file, write_file
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -119,6 +120,8 @@ def provider() -> None:
 @click.option("--model", default="bundled", show_default=True, help="`bundled`, a folder, a GGUF file, or a hub id.")
 @click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--sampler", type=click.Choice(SEEDED_SAMPLERS), default=SEEDED_SAMPLERS[0], show_default=True)
+@click.option("--toploc", is_flag=True, help="Send activation proofs with every answer.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--data", "data_dir", default=Path("provider-data"), show_default=True, type=FOLDER)

@@ -5,6 +5,7 @@ counts the tokens of the rendered prompt. `prepare_cheated` is a TEST INSTRUMENT
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from models.load import LoadedModel, encode_text, render_prompt
 from models.requests import ChatMessage, Generation, GenerationRequest
@@ -55,6 +56,12 @@ def prepare_cheated(
         prompt_tokens=prompt_tokens,
         translates_tokens=is_foreign,
     )
+
+
+def apply_terms(prepared: Prepared, *, sampler: str, proves_activations: bool) -> Prepared:
+    """Return the same answer to be drawn by the offer's sampler, with activation proofs when they are wanted."""
+    request = replace(prepared.request, sampler=sampler, proves_activations=proves_activations)
+    return replace(prepared, request=request)
 
 
 def render_honestly(loaded: LoadedModel, request: ChatRequest) -> list[int]:

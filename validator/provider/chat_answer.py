@@ -34,6 +34,7 @@ class AnswerDraft:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[dict[str, object]] = field(default_factory=list)
     finish_reason: str | None = None
+    activation_proofs: tuple[str, ...] | None = None
 
     def add(self, piece: Piece) -> None:
         """Append what one step generated."""
@@ -41,6 +42,7 @@ class AnswerDraft:
         self.token_ids += piece.token_ids
         self.logprobs += piece.logprobs
         self.finish_reason = piece.finish_reason
+        self.activation_proofs = piece.activation_proofs
 
     def build_usage(self) -> dict[str, int]:
         """Return the tokens that were used."""
@@ -62,6 +64,13 @@ class AnswerDraft:
         if self.request.returns_token_ids:
             choice["token_ids"] = list(self.token_ids)
         return {**self.head.to_json("chat.completion"), "choices": [choice], "usage": self.build_usage()}
+
+    def build_members(self, receipt: SignedReceipt) -> dict[str, Any]:
+        """Return the members of our own: the receipt, and the activation proofs of a provider that sends them."""
+        members: dict[str, Any] = {"quiver_receipt": receipt.to_json()}
+        if self.activation_proofs is not None:
+            members["quiver_toploc"] = list(self.activation_proofs)
+        return members
 
     def encode_first_chunk(self) -> bytes:
         """Return the event that opens a stream: the role."""
@@ -85,8 +94,8 @@ class AnswerDraft:
         return self._encode_chunk([], usage=self.build_usage())
 
     def encode_receipt(self, receipt: SignedReceipt) -> bytes:
-        """Return the last event before [DONE]: the receipt, no choices."""
-        return self._encode_chunk([], quiver_receipt=receipt.to_json())
+        """Return the last event before [DONE]: the receipt (and proofs), no choices."""
+        return self._encode_chunk([], **self.build_members(receipt))
 
     def _encode_chunk(self, choices: list[dict[str, Any]], **more: object) -> bytes:
         return encode_event({**self.head.to_json("chat.completion.chunk"), "choices": choices, **more})

@@ -10,12 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from challenges.signed import SignedReceipt
-from validator.provider.answering import prepare_cheated, prepare_honest
+from validator.provider.answering import apply_terms, prepare_cheated, prepare_honest
 from validator.provider.api_errors import ApiError, build_stream_error, map_to_api_error
 from validator.provider.chat_answer import AnswerDraft, AnswerHead
 from validator.provider.chat_request import ChatRequest, parse_chat_request
 from validator.provider.config import ProviderConfig
-from validator.provider.generation import GenerationThread, Prepare, Ticket
+from validator.provider.generation import GenerationThread, Prepare, Prepared, Shelf, Ticket
 from validator.provider.misbehaviour import is_cheated, load_known_consumers, misbehave
 from validator.provider.receipt_desk import JSON_FORM, STREAM_FORM, ReceiptDesk, build_stored_response
 from validator.provider.request_body import parse_object, read_body
@@ -65,9 +65,16 @@ class ChatService:
         }
         cheats = self._config.cheats
         known = load_known_consumers(self._config.known_consumers_path) if cheats.is_two_faced else frozenset()
-        if is_cheated(cheats, chat.consumer, nonce, known):
-            return lambda shelf: prepare_cheated(shelf, chat, cheats, **limits)
-        return lambda shelf: prepare_honest(shelf, chat, **limits)
+        cheats_now = is_cheated(cheats, chat.consumer, nonce, known)
+
+        def prepare(shelf: Shelf) -> Prepared:
+            if cheats_now:
+                prepared = prepare_cheated(shelf, chat, cheats, **limits)
+            else:
+                prepared = prepare_honest(shelf, chat, **limits)
+            return apply_terms(prepared, sampler=self._config.sampler, proves_activations=self._config.toploc)
+
+        return prepare
 
     async def _complete(
         self, document: Mapping[str, Any], nonce: bytes, draft: AnswerDraft, ticket: Ticket
@@ -79,7 +86,7 @@ class ChatService:
         bodies: list[bytes] = []
 
         def finish(receipt: SignedReceipt) -> bytes:
-            bodies.append(json.dumps({**completion, "quiver_receipt": receipt.to_json()}, ensure_ascii=False).encode())
+            bodies.append(json.dumps({**completion, **draft.build_members(receipt)}, ensure_ascii=False).encode())
             return bodies[0]
 
         consumer = draft.request.consumer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
+from models.requests import SAMPLER_GUMBEL, SEEDED_SAMPLERS
 from scoring import canonical
 from scoring.eip712 import Domain, parse_hex, parse_wei
 from scoring.errors import InvalidInput, Unavailable
@@ -120,13 +121,16 @@ class ProviderConfig(SellerConfig):
     """The settings of `quiver provider serve`.
 
     `model` is what is claimed: `bundled`, a folder, a GGUF file or a Hugging Face id; `model_name` is what clients call
-    it (default: the manifest's name). `max_rows` answers are generated at once. `cheats` are test instruments.
+    it (default: the manifest's name). `sampler` draws the tokens and is named in the offer. With `toploc` answers carry
+    activation proofs. `max_rows` answers are generated at once. `cheats` are test instruments.
     """
 
     model: str = "bundled"
     model_name: str = ""
     dtype: str = "bf16"
     device: str = "auto"
+    sampler: str = SAMPLER_GUMBEL
+    toploc: bool = False
     max_rows: int = 16
     max_context_tokens: int = 4096
     cheats: Cheats = HONEST
@@ -137,6 +141,9 @@ class ProviderConfig(SellerConfig):
         _require(isinstance(self.model_name, str) and len(self.model_name) <= 200, "expected a name", "model_name")
         _require(self.dtype in ("bf16", "fp16", "fp32"), "expected bf16, fp16 or fp32", "dtype")
         _require(self.device in ("auto", "cpu", "cuda"), "expected auto, cpu or cuda", "device")
+        is_known = isinstance(self.sampler, str) and self.sampler in SEEDED_SAMPLERS
+        _require(is_known, f"expected {', '.join(SEEDED_SAMPLERS)}", "sampler")
+        _require(isinstance(self.toploc, bool), "expected true or false", "toploc")
         _require(isinstance(self.cheats, Cheats), "expected cheats", "cheats")
         _require_integer(self.max_rows, "max_rows", 1, 256)
         _require_integer(self.max_context_tokens, "max_context_tokens", 16, 1 << 20)

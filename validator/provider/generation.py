@@ -48,12 +48,13 @@ Prepare = Callable[[Shelf], Prepared]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What one step added to an answer; `finish_reason` is set on the last piece."""
+    """What one step added to an answer; `finish_reason` and any `activation_proofs` are set on the last piece."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[dict[str, object], ...]
     finish_reason: str | None
+    activation_proofs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,8 +253,14 @@ class GenerationThread:
             token_ids = tuple(encode_text(self._shelf[CLAIMED], event.text)) if event.text else ()
         tokenizer: Any = self._shelf[prepared.model_key].tokenizer
         entries = () if event.logprob is None else (build_logprob_entry(tokenizer, event.logprob),)
-        reason = None if event.generation is None else event.generation.finish_reason
-        return Piece(text=event.text, token_ids=token_ids, logprobs=entries, finish_reason=reason)
+        whole = event.generation
+        return Piece(
+            text=event.text,
+            token_ids=token_ids,
+            logprobs=entries,
+            finish_reason=None if whole is None else whole.finish_reason,
+            activation_proofs=None if whole is None else whole.activation_proofs,
+        )
 
     def _fail(self, key: str) -> None:
         del self._batches[key]

@@ -29,8 +29,6 @@ from validator.provider.receipt_store import ReceiptStore
 if TYPE_CHECKING:
     from models.load import LoadedModel
 
-SAMPLER = "gumbel-philox-v1"
-
 log = structlog.get_logger(__name__)
 
 
@@ -52,7 +50,7 @@ async def run_provider(config: ProviderConfig) -> None:
             config,
             model=config.model_name or loaded.manifest.name,
             manifest_digest=loaded.manifest.compute_digest(),
-            sampler=SAMPLER,
+            sampler=config.sampler,
             context_length_tokens=min(loaded.manifest.context_length, config.max_context_tokens),
             endpoint=build_url(config, listening),
         )

@@ -26,6 +26,12 @@ def test_a_data_directory_is_enough_and_paths_are_relative_to_the_file(tmp_path)
     assert (config.model, config.dtype, config.network) == ("bundled", "bf16", NO_NETWORK)
 
 
+def test_reads_the_sampler_and_whether_activations_are_proved(tmp_path) -> None:
+    config = load(tmp_path, {**GOOD, "sampler": "inverse-cdf", "toploc": True})
+    assert (config.sampler, config.toploc) == ("inverse-cdf", True)
+    assert (load(tmp_path, GOOD).sampler, load(tmp_path, GOOD).toploc) == ("gumbel-philox-v1", False)
+
+
 def test_reads_the_network_the_prices_and_the_cheats(tmp_path) -> None:
     values = {
         **GOOD,
@@ -52,6 +58,9 @@ REFUSED = {
     "cheats that are text": ({**GOOD, "cheats": "int4"}, ProviderConfig, "cheats"),
     "a path with a zero byte": ({"data_dir": "a\0b"}, ProviderConfig, "data_dir"),
     "a public URL that is none": ({**GOOD, "public_url": "ftp://x"}, ProviderConfig, "public_url"),
+    "a sampler that draws nothing": ({**GOOD, "sampler": "none"}, ProviderConfig, "sampler"),
+    "a sampler that is a list": ({**GOOD, "sampler": ["inverse-cdf"]}, ProviderConfig, "sampler"),
+    "proofs as text": ({**GOOD, "toploc": "yes"}, ProviderConfig, "toploc"),
     "no rows": ({**GOOD, "max_rows": 0}, ProviderConfig, "max_rows"),
     "a proxy without upstream": ({"data_dir": "d", "model": "m"}, ProxyConfig, "upstream"),
     "a proxy without model": ({"data_dir": "d", "upstream": "http://x"}, ProxyConfig, "model"),
