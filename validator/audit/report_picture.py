@@ -73,8 +73,8 @@ def draw_bars(weights: Sequence[tuple[str, float]]) -> str:
     for name, weight in weights:
         share = 100 * min(1.0, max(0.0, weight))
         bar = (
-            '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" '
-            f'height="8"/><rect class="bar" width="{share:.1f}" height="8"/></svg>'
+            '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+            f'<rect class="track" width="100" height="8"/><rect class="bar" width="{share:.1f}" height="8"/></svg>'
         )
         rows.append(f'<tr><th>{escape(name[:80])}</th><td>{bar}</td><td class="number">{share:.0f} %</td></tr>')
     return f'<table class="bars">{"".join(rows)}</table>'
