@@ -6,6 +6,7 @@ here is that of the CPU generator, made without torch: MT19937 from the low 32 b
 With G = -log E the score is `l + T G` in logit units, as for gumbel-philox-v1. Specified in `docs/samplers.md`.
 """
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,38 +48,40 @@ class NoiseRow:
 
 
 class ExponentialNoise:
-    """The noise of one request, read position by position: the generator cannot jump, so going back starts again."""
+    """The noise of one request. The generator cannot jump, so where it stood at each position is kept (2.5 kB each).
+
+    Several threads may read one noise.
+    """
 
     def __init__(self, seed: int) -> None:
         check_seed(seed)
-        self._seed = seed
+        # RandomState seeds as Matsumoto and Nishimura do (and torch after them); MT19937(seed) alone does not.
+        seeded: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
         self._generator = np.random.MT19937()
-        self._next = 0
-        self._row: NoiseRow | None = None
-        self._restart()
+        self._lock = threading.Lock()
+        self._states: list[Any] = [seeded]
+        self._last: tuple[int, NoiseRow] | None = None
 
     def read(self, position: int, size: int) -> NoiseRow:
         """Return the noise of an output position (0 is the first) for a vocabulary of `size` tokens.
 
-        The size is that of the model's logits and the same in every call; the last row is kept and free to read again.
+        The size is that of the model's logits, the same in every call. The last row is kept: reading it again is free.
         """
-        if self._row is not None and position == self._next - 1:
-            return self._row
-        if position < self._next:
-            self._restart()
-        skipped = position - self._next
-        if skipped:
-            self._generator.random_raw(2 * size * skipped, output=False)
-        self._row = NoiseRow(words=np.asarray(self._generator.random_raw(2 * size), dtype=np.uint64))
-        self._next = position + 1
-        return self._row
+        with self._lock:
+            if self._last is None or self._last[0] != position:
+                self._last = (position, self._make_row(position, size))
+            return self._last[1]
 
-    def _restart(self) -> None:
-        # RandomState seeds as Matsumoto and Nishimura do (and torch after them); MT19937(seed) alone does not.
-        seeded: Any = np.random.RandomState(self._seed & 0xFFFFFFFF).get_state(legacy=False)
-        self._generator.state = seeded
-        self._next = 0
-        self._row = None
+    def _make_row(self, position: int, size: int) -> NoiseRow:
+        start = min(position, len(self._states) - 1)
+        self._generator.state = self._states[start]
+        for _ in range(start, position):
+            self._generator.random_raw(2 * size, output=False)
+            self._states.append(self._generator.state)
+        words = np.asarray(self._generator.random_raw(2 * size), dtype=np.uint64)
+        if position == len(self._states) - 1:
+            self._states.append(self._generator.state)
+        return NoiseRow(words=words)
 
 
 def find_exponential_winner(logits: Row, noise: NoiseRow, temperature: float, top_p: float, top_k: int) -> Winner:

@@ -1,8 +1,8 @@
 """The samplers that a seed repeats, beside gumbel-philox-v1: one place to draw from them and to measure claims.
 
 `vllm-exponential` keeps a generator for each request, `inverse-cdf` keeps nothing; both are opened once for a request
-by `open_noise` and then read by output position, ascending (any order is right, going back is slow). Temperature 0 is
-the same for all: the largest logit, of equal ones the smallest id.
+by `open_noise` and then read by output position, in any order and by several threads (ascending is fastest).
+Temperature 0 is the same for all: the largest logit, of equal ones the smallest id.
 """
 
 from typing import Protocol

@@ -1,6 +1,7 @@
 """The other seeded samplers: the page's vectors, vLLM's steps in plain torch, and chance."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 
 from models.exponential_sampler import ExponentialNoise, keep_tokens
 from models.inverse_cdf_sampler import Line, compute_uniform
-from models.requests import SAMPLER_EXPONENTIAL, SAMPLER_GUMBEL, SAMPLER_INVERSE_CDF, ReferenceRequest
+from models.requests import (
+    SAMPLER_EXPONENTIAL,
+    SAMPLER_GUMBEL,
+    SAMPLER_INVERSE_CDF,
+    GenerationRequest,
+    ReferenceRequest,
+)
 from models.samplers_seeded import compute_seeded_margin, open_noise
 from scoring.errors import InvalidInput
 
@@ -104,6 +111,46 @@ def test_exponential_noise_may_be_read_in_any_order():
     assert [again.read(position, 50).words.tolist() for position in (2, 2, 0, 3, 1)] == [
         rows[place] for place in (2, 2, 0, 3, 1)
     ]
+
+
+def test_several_threads_may_read_one_noise():
+    expected = ExponentialNoise(3)
+    rows = [expected.read(position, 2000).words.sum() for position in range(48)]
+    noise = ExponentialNoise(3)
+    order = [position for start in range(4) for position in range(start * 12, start * 12 + 12)]
+    with ThreadPoolExecutor(4) as pool:
+        found = dict(zip(order, pool.map(lambda position: noise.read(position, 2000).words.sum(), order), strict=True))
+    assert [found[position] for position in range(48)] == rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", SAMPLINGS[:-1], ids=str)
+@pytest.mark.parametrize("sampler", BOTH)
+def test_a_generated_answer_is_what_its_seed_draws_in_fp32(tiny, sampler, sampling):
+    import torch
+
+    from models.forward import compute_hidden, project_logits
+    from models.generate import generate
+
+    prompts = [tuple(b"x"), tuple(b"a longer prompt"), tuple(range(50, 100))]
+    requests = [
+        GenerationRequest(prompt_ids=prompt, max_tokens=30, seed=100 + number, sampler=sampler, **sampling)
+        for number, prompt in enumerate(prompts)
+    ]
+    # A row of our default sampler among them, and more requests than rows.
+    mixed = [requests[0], GenerationRequest(prompt_ids=(1, 2), max_tokens=9, seed=1), *requests[1:]]
+    answers = generate(tiny, mixed, max_rows=3)
+    for request, answer in zip(requests, [answers[0], *answers[2:]], strict=True):
+        claim = build_request(sampler, seed=request.seed, **sampling)
+        with torch.inference_mode():
+            hidden = compute_hidden(tiny, torch.tensor([request.prompt_ids + answer.token_ids]))
+            logits = project_logits(tiny, hidden[0, len(request.prompt_ids) - 1 : -1]).numpy()
+        noise = open_noise(claim)
+        margins = [
+            noise.compute_margin(row, token, place)[0]
+            for place, (row, token) in enumerate(zip(logits, answer.token_ids, strict=True))
+        ]
+        assert max(margins) < 1e-4
 
 
 def test_seeds_alike_in_their_low_32_bits_are_one_seed_of_the_cpu_generator():
