@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import IO
 
 import click
@@ -19,7 +20,7 @@ from validator.audit.offline import audit_transcript
 from validator.audit.online import OnlineJob, OpenExaminer, audit_endpoint
 from validator.audit.options import AuditOptions, extend_plan, read_api_key, resolve_plan
 from validator.audit.plan import ProbingPlan
-from validator.audit.probe_source import TemplateProbes
+from validator.audit.probe_source import OpenSource, open_source
 from validator.audit.progress import Ended, Progress
 from validator.audit.records import ExaminerSettings
 from validator.audit.report import build_report
@@ -30,7 +31,15 @@ from validator.audit.verdict import find_exit_code
 from validator.cli.output import print_facts, write_file
 
 
-def run_audit(options: AuditOptions, open_examiner: OpenExaminer, stream: IO[str] = sys.stderr) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What needs a model: the examiner, and the source of prompts."""
+
+    open_examiner: OpenExaminer
+    open_source: OpenSource = open_source
+
+
+def run_audit(options: AuditOptions, instruments: Instruments, stream: IO[str] = sys.stderr) -> int:
     """Run an audit and return its exit code; progress goes to `stream`, the verdict to standard output.
 
     Raises InvalidInput and Unavailable. Ctrl-C prints what was gathered and returns 130.
@@ -38,11 +47,11 @@ def run_audit(options: AuditOptions, open_examiner: OpenExaminer, stream: IO[str
     if options.is_dry_run:
         return _dry_run(options)
     if options.transcript is not None:
-        return _run_offline(options, open_examiner, stream)
-    return _run_online(options, open_examiner, stream)
+        return _run_offline(options, instruments, stream)
+    return _run_online(options, instruments, stream)
 
 
-def _run_online(options: AuditOptions, open_examiner: OpenExaminer, stream: IO[str]) -> int:
+def _run_online(options: AuditOptions, instruments: Instruments, stream: IO[str]) -> int:
     api_key = read_api_key(options)
     if options.sends_key_openly:
         print(f"note: the API key travels unencrypted to {options.base_url}", file=stream)
@@ -57,11 +66,12 @@ def _run_online(options: AuditOptions, open_examiner: OpenExaminer, stream: IO[s
         key_variable=options.api_key_env,
         served_model=options.served_model,
         settings=_build_settings(options, progress.plan),
+        source=instruments.open_source(progress.plan, options.model),
         limits=LoopLimits(concurrency=options.concurrency, budget_tokens=options.budget_tokens),
     )
     try:
         with open_screen(stream) as screen:
-            asyncio.run(audit_endpoint(job, progress, journal, screen, open_examiner))
+            asyncio.run(audit_endpoint(job, progress, journal, screen, instruments.open_examiner))
     except KeyboardInterrupt:
         progress.ended = Ended.INTERRUPTED
     finally:
@@ -71,19 +81,20 @@ def _run_online(options: AuditOptions, open_examiner: OpenExaminer, stream: IO[s
     return _finish(options, progress)
 
 
-def _run_offline(options: AuditOptions, open_examiner: OpenExaminer, stream: IO[str]) -> int:
+def _run_offline(options: AuditOptions, instruments: Instruments, stream: IO[str]) -> int:
     if options.transcript is None:
         raise RuntimeError("there is no transcript")
     plan = resolve_plan(options)
     entries = load_transcript(options.transcript)
     if options.plan_path is not None:
-        entries = mark_drawn(entries, plan, TemplateProbes(plan))
+        entries = mark_drawn(entries, plan, instruments.open_source(plan, options.model))
     if options.max_requests is not None:
         entries = entries[: options.max_requests]
     progress = Progress(plan=plan)
     try:
         with open_screen(stream) as screen:
-            audit_transcript(entries, _build_settings(options, plan), progress, screen, open_examiner)
+            settings = _build_settings(options, plan)
+            audit_transcript(entries, settings, progress, screen, instruments.open_examiner)
     except KeyboardInterrupt:
         progress.ended = Ended.INTERRUPTED
     return _finish(options, progress)
@@ -190,6 +201,8 @@ def _dry_run(options: AuditOptions) -> int:
     if options.plan_path is not None:
         facts["plan file"] = str(options.plan_path)
     print_facts(facts)
+    if not found.examples:
+        click.echo("\nThe claimed model writes the prompts when the audit starts, from the plan's seed.")
     for probe in found.examples:
         click.echo()
         for message in probe.messages:

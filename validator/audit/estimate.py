@@ -1,9 +1,17 @@
-"""What an audit would ask and cost, from its plan alone: for `--dry-run`, which asks nobody."""
+"""What an audit would ask and cost, from its plan alone: for `--dry-run`, which asks nobody and loads no model."""
 
 from dataclasses import dataclass
 
+from scoring.probe_outlines import build_outline
+from scoring.probes import GENERATOR_ID
 from validator.audit.plan import ProbingPlan
-from validator.audit.probe_source import DrawnProbe, TemplateProbes, estimate_prompt_tokens
+from validator.audit.probe_source import (
+    CHARACTERS_PER_TOKEN,
+    TOKENS_PER_MESSAGE,
+    DrawnProbe,
+    TemplateProbes,
+    estimate_prompt_tokens,
+)
 
 SAMPLE = 64
 ASSUMED_TOKENS_PER_S = 30
@@ -15,7 +23,7 @@ DISCOVERY_REQUESTS = 6
 class Estimate:
     """The most that an audit can cost: tokens of prompts (by their length) and of answers, seconds at an assumed speed.
 
-    `examples` are the first of its requests.
+    `examples` are the first of its requests, none when a model has to write them.
     """
 
     requests: int
@@ -27,9 +35,9 @@ class Estimate:
 
 def estimate(plan: ProbingPlan, concurrency: int, budget_tokens: int | None) -> Estimate:
     """Return what a plan costs when it asks all of its requests, or as many as the budget allows."""
-    count = min(plan.requests, SAMPLE)
-    sample = TemplateProbes(plan).draw([plan.compute_probe_seed(index) for index in range(count)])
-    prompt = sum(estimate_prompt_tokens(probe.messages) for probe in sample) / count
+    seeds = [plan.compute_probe_seed(index) for index in range(min(plan.requests, SAMPLE))]
+    examples = TemplateProbes(plan).draw(seeds[:3]) if plan.generator == GENERATOR_ID else []
+    prompt = sum(_estimate_prompt(plan, seed) for seed in seeds) / len(seeds)
     each = prompt + plan.max_tokens
     requests = plan.requests if budget_tokens is None else min(plan.requests, int(budget_tokens // each))
     seconds_each = ASSUMED_FIRST_TOKEN_S + plan.max_tokens / ASSUMED_TOKENS_PER_S
@@ -38,5 +46,14 @@ def estimate(plan: ProbingPlan, concurrency: int, budget_tokens: int | None) -> 
         prompt_tokens=round(requests * prompt),
         answer_tokens=requests * plan.max_tokens,
         seconds=requests * seconds_each / concurrency,
-        examples=tuple(sample[:3]),
+        examples=tuple(examples),
     )
+
+
+def _estimate_prompt(plan: ProbingPlan, seed: bytes) -> int:
+    """Return about how many tokens the prompt of a seed has; of one that is yet to be written, at most."""
+    if plan.generator == GENERATOR_ID:
+        return estimate_prompt_tokens(TemplateProbes(plan).draw([seed])[0].messages)
+    turns = build_outline(seed, plan).turns
+    words = sum(len(turn.opening) // CHARACTERS_PER_TOKEN + turn.token_limit for turn in turns)
+    return words + TOKENS_PER_MESSAGE * (len(turns) + 1)

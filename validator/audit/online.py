@@ -1,6 +1,5 @@
 """An audit of a live endpoint, from the first look to the last request."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from validator.audit.facts import EndpointFacts, SamplerSource
 from validator.audit.http_exchange import Reply
 from validator.audit.journal import Journal
 from validator.audit.loop import AuditLoop, LoopLimits
-from validator.audit.probe_source import TemplateProbes
+from validator.audit.probe_source import ProbeSource
 from validator.audit.prober import Prober
 from validator.audit.progress import Progress
 from validator.audit.records import Examiner, ExaminerSettings
@@ -37,6 +36,7 @@ class OnlineJob:
     key_variable: str | None
     served_model: str | None
     settings: ExaminerSettings
+    source: ProbeSource
     limits: LoopLimits
 
 
@@ -54,23 +54,21 @@ async def audit_endpoint(
     async with Endpoint(job.base_url, api_key=job.api_key) as endpoint:
         asker = Asker(endpoint)
         listed = await _look_around(job, endpoint) if journal.kept.facts is None else None
-        opening = asyncio.create_task(worker.run(context.__enter__))
         try:
-            screen.note(f"loading {job.settings.model}, the reference")
-            found = None if listed is None else await _discover(job, listed, asker, progress, screen)
-            examiner = await opening
+            screen.note(f"loading the reference, {job.settings.model}")
+            examiner = await worker.run(context.__enter__)
+            found = None if listed is None else await _discover(job, listed, asker, progress, worker, screen)
             facts = await _settle_facts(found, journal, examiner, worker)
             progress.facts, progress.reference = facts, examiner.facts
             progress.spent_tokens += journal.kept.discovery_tokens
             for name, value in facts.describe().items():
                 screen.note(f"  {name:<20} {value}")
             progress.evidence = examiner.begin(facts.channels)
-            prober = Prober(progress.plan, facts, TemplateProbes(progress.plan), worker, asker)
             loop = AuditLoop(
                 progress,
                 job.limits,
                 endpoint=endpoint,
-                prober=prober,
+                prober=Prober(progress.plan, facts, job.source, worker, asker),
                 examiner=examiner,
                 worker=worker,
                 journal=journal,
@@ -80,7 +78,6 @@ async def audit_endpoint(
             journal.append_finished(ended.value)
             await worker.run(lambda: context.__exit__(None, None, None))
         finally:
-            opening.cancel()
             worker.close()
 
 
@@ -111,11 +108,23 @@ def _read_entries(reply: Reply | Failure) -> dict[str, Mapping[str, Any]]:
     return {row["id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)}
 
 
-async def _discover(job: OnlineJob, listed: _Listed, asker: Asker, progress: Progress, screen: Screen) -> Discovered:
-    plan = progress.plan
-    seeds = [plan.compute_discovery_seed(index) for index in range(DISCOVERY_PROBES)]
-    probes = [probe.build_asked() for probe in TemplateProbes(plan).draw(seeds)]
-    discovery = Discovery(asker, base_url=job.base_url, key_variable=job.key_variable, probes=probes)
+async def _discover(
+    job: OnlineJob,
+    listed: _Listed,
+    asker: Asker,
+    progress: Progress,
+    worker: Worker,
+    screen: Screen,
+) -> Discovered:
+    screen.note("drawing prompts")
+    seeds = [progress.plan.compute_discovery_seed(index) for index in range(DISCOVERY_PROBES)]
+    drawn = await worker.run(lambda: job.source.draw(seeds))
+    discovery = Discovery(
+        asker,
+        base_url=job.base_url,
+        key_variable=job.key_variable,
+        probes=[probe.build_asked() for probe in drawn],
+    )
     return await discovery.run(listed.served_model, listed.declared, screen.note)
 
 

@@ -6,7 +6,7 @@ afterwards. Without a file the plan is made from a fresh random seed and kept in
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +16,7 @@ from scoring.canonical import Json
 from scoring.eip712 import parse_hex
 from scoring.errors import InvalidInput
 from scoring.hashing import tagged_digest
+from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2
 from scoring.probes import GENERATOR_ID, STRATA
 from scoring.records import PPM
 from validator.audit.records import Claim
@@ -27,6 +28,8 @@ MAX_ANSWER_TOKENS = 4096
 DEFAULT_REQUESTS = 200
 DEFAULT_MAX_TOKENS = 64
 MAX_ONE_OVER_ALPHA = 10**12
+GENERATORS: Mapping[str, tuple[str, ...]] = {GENERATOR_ID_V2: STRATA_V2, GENERATOR_ID: STRATA}
+"""The generators of prompts and their strata; the first, whose prompts the model writes, is the default."""
 _MEMBERS = (
     "format", "generator", "seed", "requests", "max_tokens", "temperature_ppm", "top_p_ppm", "strata", "claim",
     "one_over_alpha", "alternatives",
@@ -46,11 +49,11 @@ class ProbingPlan:
     temperature_max_ppm: int = PPM
     top_p_min_ppm: int = PPM
     top_p_max_ppm: int = PPM
-    strata: tuple[str, ...] = STRATA
+    strata: tuple[str, ...] = STRATA_V2
     claim: Claim = Claim.WEIGHTS
     one_over_alpha: int = 1_000_000
     alternatives: tuple[str, ...] | None = None
-    generator: str = GENERATOR_ID
+    generator: str = GENERATOR_ID_V2
 
     def __post_init__(self) -> None:
         if len(self.seed) != 32:
@@ -62,10 +65,11 @@ class ProbingPlan:
             (self.temperature_min_ppm, self.temperature_max_ppm), 0, int(MAX_TEMPERATURE * PPM), "temperature_ppm"
         )
         _check_interval((self.top_p_min_ppm, self.top_p_max_ppm), 1, PPM, "top_p_ppm")
-        if not self.strata or not set(self.strata) <= set(STRATA) or len(set(self.strata)) != len(self.strata):
-            raise InvalidInput(f"expected some of {', '.join(STRATA)}", "strata")
-        if self.generator != GENERATOR_ID:
-            raise InvalidInput(f"this version draws with {GENERATOR_ID}", "generator")
+        if self.generator not in GENERATORS:
+            raise InvalidInput(f"there are {', '.join(GENERATORS)}", "generator")
+        known = GENERATORS[self.generator]
+        if not self.strata or not set(self.strata) <= set(known) or len(set(self.strata)) != len(self.strata):
+            raise InvalidInput(f"expected some of {', '.join(known)}", "strata")
 
     @property
     def max_delay_ms(self) -> int:

@@ -1,15 +1,20 @@
 """Where the audit's prompts come from: everything about a request follows from its 32-byte seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from models.requests import ChatMessage
-from scoring.probes import build_probe
+from scoring.probe_outlines import build_outline
+from scoring.probes import GENERATOR_ID, build_probe
 from scoring.records import PPM
 from validator.audit.asked import Asked
 from validator.audit.plan import ProbingPlan
 
+if TYPE_CHECKING:
+    from models.load import LoadedModel
+
+WRITER_DTYPE = "fp32"
 # Between English prose (4 to 5 characters a token) and code; a message costs its role and two marks.
 CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 5
@@ -69,6 +74,46 @@ class TemplateProbes:
             sampler_seed=probe.sampler_seed,
             stratum=probe.stratum,
         )
+
+
+class WrittenProbes:
+    """The generator `quiver-probes-v2`: the claimed model writes the words, in fp32, so that a seed gives one text.
+
+    The model is loaded with the first draw.
+    """
+
+    def __init__(self, plan: ProbingPlan, model: str) -> None:
+        self._plan = plan
+        self._model = model
+        self._loaded: LoadedModel | None = None
+
+    def draw(self, seeds: Sequence[bytes]) -> list[DrawnProbe]:
+        """Return the probes of these seeds; raises InvalidInput when the model cannot write them."""
+        from models.load import load_model
+        from models.probe_writer import write_probes
+
+        if self._loaded is None:
+            self._loaded = load_model(self._model, dtype=WRITER_DTYPE)
+        written = write_probes(self._loaded, [build_outline(seed, self._plan) for seed in seeds])
+        return [
+            DrawnProbe(
+                messages=probe.messages,
+                max_tokens=probe.max_tokens,
+                temperature=probe.temperature,
+                top_p=probe.top_p,
+                sampler_seed=probe.sampler_seed,
+                stratum=probe.stratum,
+            )
+            for probe in written
+        ]
+
+
+OpenSource = Callable[[ProbingPlan, str], ProbeSource]
+
+
+def open_source(plan: ProbingPlan, model: str) -> ProbeSource:
+    """Return the source of a plan's generator; `model` writes the prompts if that generator needs one."""
+    return TemplateProbes(plan) if plan.generator == GENERATOR_ID else WrittenProbes(plan, model)
 
 
 def estimate_prompt_tokens(messages: Sequence[ChatMessage]) -> int:

@@ -21,7 +21,7 @@ from validator.audit.worker import Worker
 REPEAT_EVERY = 16
 """One request in so many is the one before it, asked again the other way: streamed equals whole."""
 STREAMED_OF_FOUR, RARELY_STREAMED_OF_EIGHT = 3, 1
-DRAW_AHEAD = 16
+DRAW_AHEAD = 32
 
 
 class Prober:

@@ -14,7 +14,11 @@ from typing import Any
 
 from aiohttp import web
 
-from validator.audit.records import Exchange, ExaminerSettings, Outcome, ReferenceFacts
+from models.requests import ChatMessage
+from validator.audit.command import Instruments
+from validator.audit.plan import ProbingPlan
+from validator.audit.probe_source import DrawnProbe
+from validator.audit.records import ExaminerSettings, Exchange, Outcome, ReferenceFacts
 
 WORDS = ("sea", "hill", "tree", "cloud", "stone", "bird", "lamp", "road")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -197,6 +201,11 @@ class FakeEvidence:
         )
 
 
+FACTS = ReferenceFacts(
+    model="fake", manifest_digest=bytes(32), profile_digest=None, cell="bf16 on cpu", alternatives=("int4 weights",)
+)
+
+
 @dataclass
 class FakeExaminer:
     """Reads the words of FakeEndpoint. `batches` are the sizes of what it was given."""
@@ -206,9 +215,7 @@ class FakeExaminer:
     channels: tuple[str, ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
-    facts: ReferenceFacts = ReferenceFacts(
-        model="fake", manifest_digest=bytes(32), profile_digest=None, cell="bf16 on cpu", alternatives=("int4 weights",)
-    )
+    facts: ReferenceFacts = FACTS
 
     def begin(self, channels: Sequence[str]) -> FakeEvidence:
         self.channels = tuple(channels)
@@ -239,8 +246,41 @@ class Opener:
 
     sampler: str | None = None
     examiner: FakeExaminer | None = None
+    source: "FakeSource | None" = None
 
     @contextmanager
     def __call__(self, settings: ExaminerSettings) -> Iterator[FakeExaminer]:
         self.examiner = FakeExaminer(settings=settings, sampler=self.sampler)
         yield self.examiner
+
+    @property
+    def instruments(self) -> Instruments:
+        """What `run_audit` needs."""
+        return Instruments(open_examiner=self, open_source=self.open_source)
+
+    def open_source(self, plan: ProbingPlan, model: str) -> "FakeSource":
+        """Return a fake source; the last one is kept."""
+        self.source = FakeSource(plan=plan)
+        return self.source
+
+
+@dataclass
+class FakeSource:
+    """Prompts that say nothing but their seed. `drawn` counts what was asked for at once."""
+
+    plan: ProbingPlan
+    drawn: list[int] = field(default_factory=list)
+
+    def draw(self, seeds: Sequence[bytes]) -> list[DrawnProbe]:
+        self.drawn.append(len(seeds))
+        return [
+            DrawnProbe(
+                messages=(ChatMessage(role="user", content=f"Please say {seed.hex()[:12]}"),),
+                max_tokens=self.plan.max_tokens,
+                temperature=1.0,
+                top_p=1.0,
+                sampler_seed=int.from_bytes(seed[:6], "big"),
+                stratum=self.plan.strata[seed[0] % len(self.plan.strata)],
+            )
+            for seed in seeds
+        ]
