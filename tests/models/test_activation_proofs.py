@@ -104,6 +104,16 @@ def test_errors_grow_from_a_rounding_to_something_else():
     assert 0.0 < errors[0] < 0.1 and 0.95 < errors[-1] <= 1.0
 
 
+def test_another_sign_is_wholly_wrong():
+    hidden = build_hidden(20, 256)
+    assert compute_proof_error(-hidden, 10, 11, prove(hidden, 10)) > 0.9
+
+
+def test_two_steps_over_a_power_of_two_are_near_each_other():
+    hidden = build_hidden(1, 128) * 0 + 2.0
+    assert compute_proof_error(hidden * 0.996, 1, 1, prove(hidden, 1)) == pytest.approx(1 / 16)
+
+
 def test_no_proof_is_no_evidence():
     assert compute_proof_error(build_hidden(8, 64), 4, 5, None) == 0.0
 
@@ -124,7 +134,7 @@ REFUSED_FIELDS = [
     ("no base64", ["%" * 8]),
     ("letters beyond ASCII", ["é" * 8]),
     ("line breaks in the base64", [GOOD[:40] + "\n" + GOOD[40:]]),
-    ("a padding that is not canonical", ["/9k="[:3] + "B"]),
+    ("bits in the padding", [encode_words(PRIME, 1)[:5] + "R=="]),
     ("half a word", [base64.b64encode(b"\xff\xd9\x00").decode()]),
     ("no coefficients", [encode_words(PRIME)]),
     ("129 coefficients", [encode_words(PRIME, *range(129))]),
