@@ -20,7 +20,7 @@ from models.alternatives import (
     build_alternative_prompt,
 )
 from models.claimed_noise import has_noise, open_claimed_noise
-from models.forward import project_logits
+from models.forward import project_unrounded
 from models.load import LoadedModel
 from models.reference import BATCH_TOKENS, CHUNK_POSITIONS, check_reference_request, compute_answer_states
 from models.requests import ChatMessage, ReferenceRequest
@@ -115,7 +115,7 @@ def iterate_logits(
         hidden = compute_answer_states(loaded, [requests[index] for index in group])
         places = [place for index in group for place in _list_places(index, requests[index])]
         for start in range(0, len(places), CHUNK_POSITIONS):
-            logits = project_logits(loaded, hidden[start : start + CHUNK_POSITIONS])
+            logits = project_unrounded(loaded, hidden[start : start + CHUNK_POSITIONS])
             yield places[start : start + CHUNK_POSITIONS], logits
 
 

@@ -1,14 +1,9 @@
 """The noise that a claimed answer was drawn with, whatever the sampler: one way to draw again and to measure claims."""
 
-from models.requests import SAMPLER_GUMBEL, SEEDED_SAMPLERS, ReferenceRequest
+from models.requests import SAMPLER_GUMBEL, ReferenceRequest
 from models.sampler import compute_kept_tokens, filter_logits, find_winner
 from models.samplers_seeded import Noise, Row, open_noise
-from models.token_statistics import compute_seeded_margin
-
-
-def has_noise(request: ReferenceRequest) -> bool:
-    """Return whether a request has a winner to compare with: temperature 0, or a seed."""
-    return request.temperature == 0.0 or (request.seed is not None and request.sampler in SEEDED_SAMPLERS)
+from models.token_statistics import compute_seeded_margin, has_noise
 
 
 def open_claimed_noise(request: ReferenceRequest) -> Noise | None:

@@ -7,14 +7,22 @@ these positions are shared out over as many threads as torch has (numpy lets go 
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from models.forward import compute_hidden, project_logits
+from models.claimed_noise import open_claimed_noise
+from models.forward import compute_hidden, project_unrounded
 from models.load import LoadedModel, check_vocabulary
 from models.requests import ReferenceRequest, TokenStatistics
-from models.token_statistics import PositionStatistics, compute_position_statistics, join_statistics
+from models.token_statistics import (
+    PositionStatistics,
+    compute_position_statistics,
+    has_free_noise,
+    has_noise,
+    join_statistics,
+)
 from scoring.errors import InvalidInput
 
 BATCH_TOKENS = 2048
@@ -65,11 +73,15 @@ def _group_by_length(items: Sequence[ReferenceRequest]) -> list[list[int]]:
 def _score_group(loaded: LoadedModel, items: list[ReferenceRequest]) -> list[TokenStatistics]:
     hidden = compute_answer_states(loaded, items)
     places = [(item, position) for item in items for position in range(len(item.output_ids))]
+    streams = [open_claimed_noise(item) if has_noise(item) and not has_free_noise(item) else None for item in items]
+    sources = [stream for stream, item in zip(streams, items, strict=True) for _ in item.output_ids]
     rows: list[PositionStatistics] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(places), CHUNK_POSITIONS):
-            logits = project_logits(loaded, hidden[start : start + CHUNK_POSITIONS]).cpu().numpy()
-            rows += _compute_rows(pool, logits, places[start : start + CHUNK_POSITIONS])
+            logits = project_unrounded(loaded, hidden[start : start + CHUNK_POSITIONS]).cpu().numpy()
+            chunk = places[start : start + CHUNK_POSITIONS]
+            fresh = _compute_rows(pool, logits, chunk)
+            rows += _add_streamed_margins(fresh, logits, chunk, sources[start : start + CHUNK_POSITIONS])
     found = iter(rows)
     return [join_statistics([next(found) for _ in item.output_ids], item) for item in items]
 
@@ -93,3 +105,16 @@ def _compute_rows(pool: Executor, logits: Any, places: list[tuple[ReferenceReque
         return compute_position_statistics(logits[index], item.output_ids[position], item, position)
 
     return list(pool.map(compute, range(len(places))))
+
+
+def _add_streamed_margins(
+    rows: list[PositionStatistics], logits: Any, places: list[tuple[ReferenceRequest, int]], sources: list[Any]
+) -> list[PositionStatistics]:
+    """Return the rows with margins of samplers whose noise must be read position by position, in order."""
+    result = []
+    for row, values, (item, position), noise in zip(rows, logits, places, sources, strict=True):
+        if noise is not None:
+            margin, gap = noise.compute_margin(values, item.output_ids[position], position)
+            row = replace(row, margin=margin, gap=gap)
+        result.append(row)
+    return result

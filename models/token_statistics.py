@@ -20,6 +20,7 @@ from models.requests import (
     GRID_TEMPERATURES,
     GRID_TOP_PS,
     SAMPLER_GUMBEL,
+    SEEDED_SAMPLERS,
     ReferenceRequest,
     TokenStatistics,
 )
@@ -51,7 +52,10 @@ class PositionStatistics:
 def compute_position_statistics(
     logits: Row, token: int, request: ReferenceRequest, position: int
 ) -> PositionStatistics:
-    """Return the statistics of a claimed token under raw float32 logits [vocabulary] at one output position."""
+    """Return the statistics of a claimed token under raw float32 logits [vocabulary] at one output position.
+
+    Margin and gap are left to the caller where the sampler's noise is a stream (`has_free_noise`).
+    """
     view = _RowView(logits, token)
     filtered = _compute_filtered(view, request)
     margin, gap = _compute_margin(logits, token, request, position, filtered.kept)
@@ -70,7 +74,7 @@ def compute_position_statistics(
 
 def join_statistics(rows: list[PositionStatistics], request: ReferenceRequest) -> TokenStatistics:
     """Return the columns of one answer, rounded to 6 decimals so that they travel short."""
-    seeded = _has_margin(request)
+    seeded = has_noise(request)
     return TokenStatistics(
         logprob=tuple(round(row.logprob, _DECIMALS) for row in rows),
         raw_logprob=tuple(round(row.raw_logprob, _DECIMALS) for row in rows),
@@ -226,15 +230,21 @@ def _compute_shares(
     )
 
 
-def _has_margin(request: ReferenceRequest) -> bool:
-    return request.temperature == 0.0 or (request.sampler == SAMPLER_GUMBEL and request.seed is not None)
+def has_noise(request: ReferenceRequest) -> bool:
+    """Return whether a request has a winner to compare with: temperature 0, or a seed."""
+    return request.temperature == 0.0 or (request.sampler in SEEDED_SAMPLERS and request.seed is not None)
+
+
+def has_free_noise(request: ReferenceRequest) -> bool:
+    """Return whether the noise of any position can be had without that of those before it."""
+    return request.temperature == 0.0 or request.sampler == SAMPLER_GUMBEL
 
 
 def _compute_margin(
     logits: Row, token: int, request: ReferenceRequest, position: int, kept: NDArray[np.int64] | None
 ) -> tuple[float | None, float | None]:
     """Return how far the claimed token is from winning, and how far the winner is from the runner-up."""
-    if not _has_margin(request):
+    if not (has_noise(request) and has_free_noise(request)):
         return None, None
     return compute_seeded_margin(logits, token, request, position, kept)
 
