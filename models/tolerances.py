@@ -11,7 +11,7 @@ from models.collection import REFERENCE, Answered, Collection
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, AnswerColumns, compute_channel_statistics
-from scoring.evidence.profile import Measurement
+from scoring.evidence.profile import ALL, Measurement
 from scoring.records import PPM
 
 EMPTY: dict[str, list[Any]] = {"logprob": [], "margin": [], "gap": []}
@@ -58,14 +58,14 @@ def build_tokens(columns: Mapping[str, Any]) -> Any:
 def measure(
     requests: Sequence[HonestRequest], strata: Sequence[str], log_one_over_delta: float
 ) -> tuple[Measurement, ...]:
-    """Bound the mean of every statistic in every stratum; a statistic must have been computed in all strata."""
+    """Bound the mean of every statistic over all requests (stratum "all") and within each stratum."""
     found = []
     for statistic in CHANNEL_STATISTIC_IDS:
-        for stratum in strata:
+        for stratum in (ALL, *strata):
             values = [
                 request.statistics_ppm[statistic]
                 for request in requests
-                if request.stratum == stratum and statistic in request.statistics_ppm
+                if stratum in (ALL, request.stratum) and statistic in request.statistics_ppm
             ]
             if values:
                 found.append(build_measurement(stratum, statistic, values, log_one_over_delta))

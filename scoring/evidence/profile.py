@@ -18,6 +18,8 @@ from scoring.records import PPM
 
 MAIN, WIDE = "main", "wide"
 """A main cell is bounded by its own requests; a wide one (batch 1, other engines) has few, and its mean is covered."""
+ALL = "all"
+"""The stratum of all drawn prompts together, in the shares in which the generator draws them."""
 KNOWN_STATISTIC_IDS = frozenset((*STATISTIC_IDS, *CHANNEL_STATISTIC_IDS))
 MIN_REQUESTS = 5_000
 """Honest requests that a cell needs before its plan may slash outside development (verification section 5)."""
@@ -126,7 +128,7 @@ class ToleranceProfile(Record):
 
     def _check_measurements(self) -> None:
         expected = {(item.statistic, item.stratum) for item in self.cells[0].measurements}
-        if {stratum for _, stratum in expected} != set(self.strata):
+        if {stratum for _, stratum in expected} - {ALL} != set(self.strata):
             raise InvalidInput("the cells' strata are others", "strata")
         for cell in self.cells:
             found = {(item.statistic, item.stratum) for item in cell.measurements}
@@ -134,15 +136,19 @@ class ToleranceProfile(Record):
                 raise InvalidInput(f"cell {cell.name} has other strata or statistics than the first", "cells")
 
     def compute_mu_ppm(self) -> dict[str, int]:
-        """Return mu of each statistic: the maximum over strata and cells, in the order of the first cell.
+        """Return mu of each statistic, in the order of the first cell: what holds in every cell and stratum.
 
-        A main cell gives its bound. A wide one gives its mean and three standard errors: with few requests a bound
-        would be the price of its size alone, and would blind the audit for every cell.
+        A main cell gives its bound: over all drawn prompts where it has that, since probes come from that mixture and
+        from nothing else, otherwise the largest of its strata. What has few requests (a wide cell, a stratum beside
+        "all") gives its mean and three standard errors: a bound would be the price of its size alone, and would blind
+        the audit for every cell.
         """
         mu_ppm: dict[str, int] = {}
         for cell in self.cells:
+            whole = {item.statistic for item in cell.measurements if item.stratum == ALL}
             for item in cell.measurements:
-                bound = item.mu_ppm if cell.role == MAIN else _cover_mean(item)
+                is_bounded = cell.role == MAIN and (item.stratum == ALL or item.statistic not in whole)
+                bound = item.mu_ppm if is_bounded else _cover_mean(item)
                 mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), bound)
         return mu_ppm
 
