@@ -1,0 +1,82 @@
+"""The answers of the detection benchmark: each row of cheats on fresh prompts, gathered beside the calibration's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.cheat_answers import answer_rows
+from benchmarks.cheat_rows import CheatRow
+from benchmarks.model_shelf import ModelShelf
+from models.alternatives import KIND_WEIGHTS
+from models.calibrate_audit import AuditCalibration, list_calibrated_alternatives, write_questions
+from models.collection import Answered, Collection, Progress, Question
+from models.gather import gather_alternative, gather_answers, gather_reference
+from models.load import LoadedModel, load_model
+from models.packing import pack_linears
+
+BENCHMARK_SET = "benchmark"
+TASK = AuditCalibration()
+
+
+def get_group(row: CheatRow) -> str:
+    """Return the group of a row's answers in the collection."""
+    return f"{BENCHMARK_SET}-{row.name}"
+
+
+def gather_rows(
+    collection: Collection, rows: Sequence[CheatRow], count: int, progress: Progress, weights_only: bool = False
+) -> None:
+    """Have `count` fresh questions answered by each row and re-run by every calibrated alternative."""
+    questions = write_benchmark_questions(collection, count, progress)
+    shelf = ModelShelf()
+    groups: dict[str, list[Answered]] = {}
+    for row in rows:
+        groups[get_group(row)] = gather_answers(
+            collection, get_group(row), questions, _build_answerer(row, shelf), 64, progress
+        )
+    score_groups(collection, groups, progress, weights_only)
+
+
+def score_groups(
+    collection: Collection, groups: dict[str, list[Answered]], progress: Progress, weights_only: bool = False
+) -> None:
+    """Run the reference pass and every calibrated alternative over groups of answers."""
+    from models.variant_weights import WeightsShelf
+
+    verifier = open_verifier()
+    for group, answers in groups.items():
+        gather_reference(collection, group, answers, verifier, progress)
+    weights = WeightsShelf(verifier)
+    for alternative in list_calibrated_alternatives(verifier):
+        if weights_only and alternative.kind != KIND_WEIGHTS:
+            continue
+        for group, answers in groups.items():
+            gather_alternative(collection, group, answers, verifier, alternative, weights, progress)
+
+
+def write_benchmark_questions(collection: Collection, count: int, progress: Progress) -> list[Question]:
+    """Return the questions of the benchmark: other seeds than every calibration's, answers of 64 tokens."""
+    return write_questions(collection, TASK, BENCHMARK_SET, count, open_verifier, progress)
+
+
+def open_verifier() -> LoadedModel:
+    """Return the claimed model as a verifier runs it."""
+    loaded = load_model(TASK.model)
+    pack_linears(loaded)
+    return loaded
+
+
+def _build_answerer(row: CheatRow, shelf: Any) -> Any:
+    def answer(questions: Sequence[Question]) -> list[Answered]:
+        # A mixture is drawn when lives are resampled: its pools are answers that were cheated throughout.
+        found = answer_rows(row, shelf.open, questions, max_tokens=TASK.max_tokens)
+        return [
+            Answered(
+                question=question,
+                output_ids=item.token_ids,
+                prompt_tokens=item.prompt_tokens,
+                is_cheated=item.is_cheated,
+            )
+            for question, item in zip(questions, found, strict=True)
+        ]
+
+    return answer
