@@ -1,6 +1,7 @@
 """The answers of the detection benchmark: each row of cheats on fresh prompts, gathered beside the calibration's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.cheat_answers import answer_rows
@@ -55,7 +56,8 @@ def score_groups(
 
 def write_benchmark_questions(collection: Collection, count: int, progress: Progress) -> list[Question]:
     """Return the questions of the benchmark: other seeds than every calibration's, answers of 64 tokens."""
-    return write_questions(collection, TASK, BENCHMARK_SET, count, open_verifier, progress)
+    questions = write_questions(collection, TASK, BENCHMARK_SET, count, open_verifier, progress)
+    return [replace(question, max_tokens=TASK.max_tokens) for question in questions]
 
 
 def open_verifier() -> LoadedModel:

@@ -15,7 +15,7 @@ from typing import Any
 from models.alternatives import KIND_HIDDEN_PROMPT, KIND_WEIGHTS, KIND_WRONG_TEMPLATE, Alternative, list_alternatives
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import build_honest_answerer, gather_alternative, gather_answers, gather_reference
-from models.journal import open_journal
+from models.journal import Row, open_journal
 from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
 from models.requests import SAMPLER_GUMBEL, ChatMessage
@@ -128,9 +128,8 @@ def write_questions(
     """Return the first `count` questions of a set, writing those that are not there yet."""
     from models.probe_writer import write_probes
 
-    header = {"set": set_name, "generator": GENERATOR_ID_V2, "max_tokens": task.max_tokens}
     writer: LoadedModel | None = None
-    with open_journal(collection.folder / f"questions-{set_name}.jsonl", header) as journal:  # type: ignore[arg-type]
+    with open_journal(collection.folder / f"questions-{set_name}.jsonl", _build_header(task, set_name)) as journal:
         while len(journal.rows) < count:
             writer = writer or open_writer()
             first = len(journal.rows)
@@ -326,12 +325,20 @@ def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Seq
     return int(1000 * peak / 2.302585092994046)
 
 
+def read_questions(collection: Collection, task: AuditCalibration, set_name: str) -> list[Question]:
+    """Return the questions of a set that were written so far."""
+    with open_journal(collection.folder / f"questions-{set_name}.jsonl", _build_header(task, set_name)) as journal:
+        rows: list[Any] = journal.rows
+    return [_read_question(row, task) for row in rows]
+
+
+def _build_header(task: AuditCalibration, set_name: str) -> Row:
+    return {"set": set_name, "generator": GENERATOR_ID_V2, "max_tokens": task.max_tokens}
+
+
 def _read_cell(task: AuditCalibration, collection: Collection, group: str, names: Sequence[str]) -> list[HonestRequest]:
     set_name = HOLD_OUT_SET if group.startswith(HOLD_OUT_SET) else DEVELOPMENT_SET
-    header = {"set": set_name, "generator": GENERATOR_ID_V2, "max_tokens": task.max_tokens}
-    with open_journal(collection.folder / f"questions-{set_name}.jsonl", header) as journal:  # type: ignore[arg-type]
-        questions = [_read_question(row, task) for row in journal.rows]
-    answers = collection.read_answers(group, questions)
+    answers = collection.read_answers(group, read_questions(collection, task, set_name))
     return read_requests(collection, group, answers, names)
 
 

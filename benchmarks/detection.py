@@ -1,0 +1,241 @@
+"""How many requests it takes to prove each cheat: `python -m benchmarks.detection` (or `make bench-detection`).
+
+Honest answers calibrate (the shipped profile, or `--profile`), fresh answers of each cheat are re-run, and a thousand
+lives of a provider are resampled from them against alpha = 1e-6. What was gathered is kept (`--collection`), so that a
+second run only does what is missing. `--report` makes the table from what is there.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
+from benchmarks.detection_data import gather_rows, get_group, write_benchmark_questions
+from benchmarks.resample import Lives, compute_gain_table, follow_lives
+from models.calibrate_audit import DEVELOPMENT_SET, HOLD_OUT_SET, AuditCalibration, read_questions
+from models.collection import Answered, Collection
+from models.convert import get_cache_dir
+from models.load import load_model
+from models.profiles import find_profile
+from models.tolerances import read_answer_columns
+from scoring.evidence.audit import AuditPlan, Unit, build_audit_plan
+from scoring.evidence.channels import (
+    CHANNEL_STATISTIC_IDS,
+    SEEDED,
+    TEXT,
+    compute_channel_statistics,
+    compute_log_ratios,
+)
+from scoring.evidence.profile import ToleranceProfile
+from scoring.records import PPM
+
+LOG_THRESHOLD = math.log(1e6)
+LONGEST = {SEEDED: 400, TEXT: 400}
+MIXED_ROWS = {"int4-diluted-20": "int4", "int4-diluted-5": "int4", "int4-sleeper-500": "int4"}
+"""Rows whose lives mix the answers of another row with honest ones."""
+IN_MIXTURE = {
+    "int8": "int8", "int6": "int6", "int4": "int4", "temperature-0.9": "t91-p100", "temperature-1.1": "t111-p100",
+    "top-p-0.9": "t100-p90", "wrong-template": "template-role-lines",
+}  # fmt: skip
+"""The alternative that is (nearly) what a row does: its Wald bound can be computed."""
+HONEST_POOL = "honest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """What one group of answers gave: units for the audit, log ratios by alternative, tokens a request."""
+
+    units: list[Unit]
+    ratios: list[dict[str, float]]
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One row of the table and one channel. `wald` is None where the alternative is not in the mixture."""
+
+    row: str
+    channel: str
+    answers: int
+    lives: Lives
+    tokens: float
+    wald: float | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Gather what is missing and print the table."""
+    options = _parse(arguments)
+    collection = Collection(options.collection)
+    profile = _load_profile(options.profile)
+    rows = [row for row in ROWS if row.name not in MIXED_ROWS and (not options.rows or row.name in options.rows)]
+    if not options.report:
+        gather_rows(collection, rows, options.requests, _report_progress)
+    pools = {row.name: read_pool(collection, get_group(row), options.requests) for row in rows}
+    honest = _read_honest(collection, profile, options.honest_groups)
+    results = [
+        result
+        for row in ROWS
+        for channel in (SEEDED, TEXT)
+        if (result := measure_row(row, channel, profile, pools, honest, options.trials)) is not None
+    ]
+    print(format_table(results, profile))
+    print(format_honest(collection, profile, options.honest_groups))
+    return 0
+
+
+def measure_row(
+    row: CheatRow, channel: str, profile: ToleranceProfile, pools: dict[str, Pool], honest: Pool, trials: int
+) -> Result | None:
+    """Resample lives of one row in one channel; None when its answers were not gathered."""
+    pool = pools.get(MIXED_ROWS.get(row.name, row.name))
+    if pool is None or not pool.units:
+        return None
+    plan = build_plan(profile, channel)
+    gains = np.concatenate([compute_gain_table(plan, pool.units), compute_gain_table(plan, honest.units)])
+    generator = np.random.default_rng(20261125)
+    length = LONGEST[channel] + row.honest_requests
+    order = np.array(
+        [_draw_life(row, len(pool.units), len(honest.units), length, generator) for _ in range(trials)], dtype=np.int64
+    )
+    return Result(
+        row=row.name,
+        channel=channel,
+        answers=len(pool.units),
+        lives=follow_lives(plan, gains, order, LOG_THRESHOLD),
+        tokens=pool.tokens,
+        wald=_compute_wald(row.name, pool) if channel == TEXT else None,
+    )
+
+
+def _draw_life(row: CheatRow, cheated: int, honest: int, length: int, generator: np.random.Generator) -> Any:
+    if row.name not in MIXED_ROWS:
+        return generator.integers(0, cheated, length)
+    cheats, places = draw_trial(row, honest, cheated, length, generator)
+    return np.where(cheats, places, places + cheated)
+
+
+def _compute_wald(name: str, pool: Pool) -> float | None:
+    """Return Wald's bound log(1/alpha) / KL in requests, KL the mean log ratio of the row's own alternative."""
+    alternative = IN_MIXTURE.get(name)
+    values = [ratio[alternative] for ratio in pool.ratios if alternative in ratio] if alternative else []
+    mean = sum(values) / len(values) if values else 0.0
+    return LOG_THRESHOLD / mean if mean > 0 else None
+
+
+def build_plan(profile: ToleranceProfile, channel: str) -> AuditPlan:
+    """Return the plan of an audit that has one channel, for the null of weights and sampling."""
+    mu_ppm = {name: mu for name, mu in profile.compute_mu_ppm().items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+    return build_audit_plan(mu_ppm, (channel,), covers_all_settings=False)
+
+
+def read_pool(collection: Collection, group: str, count: int) -> Pool:
+    """Return what a group's answers gave, as far as the passes have come."""
+    questions = write_benchmark_questions(collection, count, _report_progress)
+    return build_pool(collection, group, collection.read_answers(group, questions))
+
+
+def build_pool(collection: Collection, group: str, answers: Sequence[Answered]) -> Pool:
+    """Return the units and ratios of some answers."""
+    columns = list(read_answer_columns(collection, group, answers, ALTERNATIVE_IDS))
+    lengths = [len(answer.output_ids) for answer in answers[: len(columns)]]
+    return Pool(
+        units=[Unit(statistics_ppm=compute_channel_statistics(item)) for item in columns],
+        ratios=[compute_log_ratios(item) for item in columns],
+        tokens=sum(lengths) / max(len(lengths), 1),
+    )
+
+
+ALTERNATIVE_IDS = (
+    "int8", "fp8", "int6", "int4", "hidden-prompt-safe", "hidden-prompt-short", "hidden-prompt-support",
+    "hidden-prompt-markdown", "template-role-lines", "template-none",
+)  # fmt: skip
+
+
+def _read_honest(collection: Collection, profile: ToleranceProfile, groups: Sequence[str]) -> Pool:
+    pools = [build_honest_pool(collection, group) for group in groups if group.startswith(HOLD_OUT_SET)]
+    return Pool(
+        units=[unit for pool in pools for unit in pool.units],
+        ratios=[ratio for pool in pools for ratio in pool.ratios],
+        tokens=sum(pool.tokens for pool in pools) / max(len(pools), 1),
+    )
+
+
+def build_honest_pool(collection: Collection, group: str) -> Pool:
+    """Return what a calibration or hold-out group gave."""
+    set_name = HOLD_OUT_SET if group.startswith(HOLD_OUT_SET) else DEVELOPMENT_SET
+    questions = read_questions(collection, AuditCalibration(), set_name)
+    return build_pool(collection, group, collection.read_answers(group, questions))
+
+
+def format_table(results: Sequence[Result], profile: ToleranceProfile) -> str:
+    """Return the table in Markdown."""
+    lines = [
+        "| cheat | channel | answers | requests: median, 99th percentile | tokens: median | median / Wald |",
+        "|---|---|---|---|---|---|",
+    ]
+    for item in results:
+        median, late = item.lives.get_quantile(0.5), item.lives.get_quantile(0.99)
+        tokens = f"{median * item.tokens:.0f}" if math.isfinite(median) else "-"
+        wald = f"{median / item.wald:.1f}" if item.wald and math.isfinite(median) else "-"
+        longest = LONGEST[item.channel]
+        lines.append(
+            f"| {item.row} | {item.channel} | {item.answers} | {_show(median, longest)}, {_show(late, longest)} "
+            f"| {tokens} | {wald} |"
+        )
+    return "\n".join(lines)
+
+
+def format_honest(collection: Collection, profile: ToleranceProfile, groups: Sequence[str]) -> str:
+    """Return the table of honest answers: the largest e-value that each group's audit ever reached."""
+    lines = ["| honest answers | requests | largest e-value, seeded | largest e-value, text |", "|---|---|---|---|"]
+    for group in groups:
+        pool = build_honest_pool(collection, group)
+        if not pool.units:
+            continue
+        cells = []
+        for channel in (SEEDED, TEXT):
+            plan = build_plan(profile, channel)
+            order = np.arange(len(pool.units), dtype=np.int64)[None, :]
+            largest = follow_lives(plan, compute_gain_table(plan, pool.units), order, math.inf).largest[0]
+            cells.append(f"10^{largest / math.log(10):.2f}")
+        lines.append(f"| {group} | {len(pool.units)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _show(requests: float, longest: int) -> str:
+    return f"{requests:.0f}" if math.isfinite(requests) else f"> {longest}"
+
+
+def _load_profile(path: Path | None) -> ToleranceProfile:
+    if path is not None:
+        return ToleranceProfile.decode(path.read_bytes())
+    profile = find_profile(load_model("bundled").manifest.compute_digest())
+    if profile is None:
+        raise SystemExit("no profile of the bundled model is shipped: quiver model calibrate makes one")
+    return profile
+
+
+def _report_progress(done: int, total: int, what: str) -> None:
+    print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--collection", type=Path, default=get_cache_dir() / "collections" / "bundled")
+    parser.add_argument("--profile", type=Path, help="another tolerance profile than the shipped one")
+    parser.add_argument("--requests", type=int, default=200, help="fresh requests of each cheat")
+    parser.add_argument("--trials", type=int, default=1000, help="resampled lives")
+    parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
+    parser.add_argument("--honest-groups", nargs="*", default=["hold-out-bf16-64", "hold-out-fp32-64"])
+    parser.add_argument("--report", action="store_true", help="gather nothing, report what is there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
