@@ -1,5 +1,7 @@
 """What an audit found, in a sentence for people and in an exit code."""
 
+import math
+
 from validator.audit.progress import Ended, Progress
 from validator.audit.records import Claim
 
@@ -76,4 +78,6 @@ def _count_informative(progress: Progress) -> str:
 
 
 def _power(log10: float) -> str:
+    if not math.isfinite(log10):
+        return "a number without end"
     return f"10^{log10:.1f}" if abs(log10 - round(log10)) > 0.05 else f"10^{round(log10)}"

@@ -1,0 +1,199 @@
+"""Plans: what a plan file may say, and that options and plan never contradict each other in silence."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from scoring.errors import InvalidInput
+from scoring.probe_outlines import GENERATOR_ID_V2
+from scoring.probes import GENERATOR_ID, STRATA
+from validator.audit.estimate import estimate
+from validator.audit.options import AuditOptions, extend_plan, read_api_key, resolve_plan
+from validator.audit.plan import ProbingPlan, parse_plan
+from validator.audit.probe_source import TemplateProbes, open_source
+from validator.audit.records import Claim
+
+PLAN = ProbingPlan(seed=bytes(range(32)), requests=20)
+TEMPLATES = replace(PLAN, generator=GENERATOR_ID, strata=STRATA)
+DOCUMENT = PLAN.to_json()
+
+
+def test_a_plan_is_read_as_it_was_written() -> None:
+    plan = replace(TEMPLATES, alternatives=("int4",), temperature_min_ppm=700_000, claim=Claim.WEIGHTS_AND_SAMPLING)
+    assert parse_plan(plan.encode()) == plan
+
+
+def test_the_digest_names_every_part() -> None:
+    others = [
+        replace(PLAN, seed=bytes(32)),
+        replace(PLAN, requests=21),
+        replace(PLAN, max_tokens=65),
+        replace(PLAN, temperature_min_ppm=900_000),
+        replace(PLAN, top_p_min_ppm=900_000),
+        replace(PLAN, strata=("prose",)),
+        replace(PLAN, claim=Claim.WEIGHTS_AND_SAMPLING),
+        replace(PLAN, one_over_alpha=100),
+        replace(PLAN, alternatives=()),
+        TEMPLATES,
+    ]
+    assert len({plan.compute_digest() for plan in [PLAN, *others]}) == 11
+
+
+REFUSED = [
+    ("another format", {"format": "quiver-audit-plan-v2"}, "format"),
+    ("an unknown member", {"sead": 1}, "sead: unknown member"),
+    ("a short seed", {"seed": "0x00"}, "seed"),
+    ("a seed in capitals", {"seed": "0x" + "AA" * 32}, "seed"),
+    ("no requests", {"requests": 0}, "requests"),
+    ("requests in words", {"requests": "20"}, "requests"),
+    ("requests true", {"requests": True}, "requests"),
+    ("a million requests", {"requests": 10**6}, "requests"),
+    ("no tokens", {"max_tokens": 0}, "max_tokens"),
+    ("a single temperature", {"temperature_ppm": 10**6}, "temperature_ppm"),
+    ("three temperatures", {"temperature_ppm": [1, 2, 3]}, "temperature_ppm"),
+    ("temperatures turned round", {"temperature_ppm": [1_000_000, 900_000]}, "temperature_ppm"),
+    ("temperature 3", {"temperature_ppm": [0, 3_000_000]}, "temperature_ppm"),
+    ("top_p 0", {"top_p_ppm": [0, 1_000_000]}, "top_p_ppm"),
+    ("an unknown stratum", {"strata": ["poetry"]}, "strata"),
+    ("a stratum of another generator", {"strata": ["transform"]}, "strata"),
+    ("a stratum twice", {"strata": ["prose", "prose"]}, "strata"),
+    ("no strata", {"strata": []}, "strata"),
+    ("strata of text", {"strata": "prose"}, "strata"),
+    ("another claim", {"claim": "price"}, "claim"),
+    ("a claim that is an object", {"claim": {}}, "claim"),
+    ("alpha 1", {"one_over_alpha": 1}, "one_over_alpha"),
+    ("alternatives of numbers", {"alternatives": [4]}, "alternatives"),
+    ("another generator", {"generator": "dice"}, "generator"),
+]
+
+
+@pytest.mark.parametrize(("changes", "field"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_refuses(changes, field) -> None:
+    with pytest.raises(InvalidInput, match=field):
+        parse_plan(json.dumps({**DOCUMENT, **changes}).encode())
+
+
+@pytest.mark.parametrize("member", list(DOCUMENT))
+def test_refuses_a_plan_without(member) -> None:
+    document = {name: value for name, value in DOCUMENT.items() if name != member}
+    with pytest.raises(InvalidInput, match=member):
+        parse_plan(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"requests": 1.5}', b"[" * 9999, b" " * 70_000])
+def test_refuses_what_is_no_plan(data) -> None:
+    with pytest.raises(InvalidInput):
+        parse_plan(data)
+
+
+def options(**changes: object) -> AuditOptions:
+    return AuditOptions(**{"model": "bundled", "endpoint": "http://127.0.0.1:8000", **changes})
+
+
+def test_a_plan_that_is_not_there_is_made_and_kept(tmp_path) -> None:
+    path = tmp_path / "plan.json"
+    first = resolve_plan(options(plan_path=path, max_requests=7, alpha=1e-4, claim=Claim.WEIGHTS_AND_SAMPLING))
+    assert (first.requests, first.one_over_alpha, first.claim) == (7, 10_000, Claim.WEIGHTS_AND_SAMPLING)
+    assert resolve_plan(options(plan_path=path)) == first
+
+
+def test_without_a_plan_every_audit_has_a_seed_of_its_own() -> None:
+    assert resolve_plan(options()).seed != resolve_plan(options()).seed
+
+
+@pytest.mark.parametrize("change", [{"max_requests": 21}, {"alpha": 1e-3}, {"claim": Claim.WEIGHTS_AND_SAMPLING}])
+def test_an_option_must_not_contradict_the_plan(tmp_path, change) -> None:
+    (tmp_path / "plan.json").write_bytes(PLAN.encode())
+    with pytest.raises(InvalidInput, match="the plan says"):
+        resolve_plan(options(plan_path=tmp_path / "plan.json", **change))
+
+
+def test_an_audit_that_goes_on_may_ask_more_but_claim_nothing_else() -> None:
+    assert extend_plan(options(max_requests=50), PLAN).requests == 50
+    with pytest.raises(InvalidInput, match="the plan says"):
+        extend_plan(options(alpha=0.1), PLAN)
+
+
+def test_an_audit_that_goes_on_keeps_its_plan(tmp_path) -> None:
+    (tmp_path / "plan.json").write_bytes(replace(PLAN, seed=bytes(32)).encode())
+    with pytest.raises(InvalidInput, match="another plan"):
+        extend_plan(options(plan_path=tmp_path / "plan.json"), PLAN)
+
+
+BAD_OPTIONS = [
+    ("neither endpoint nor transcript", {"endpoint": None}, "one of the two"),
+    ("both", {"transcript": "t.jsonl"}, "one of the two"),
+    ("a dry run of a transcript", {"endpoint": None, "transcript": "t", "is_dry_run": True}, "--dry-run"),
+    ("a resumed transcript", {"endpoint": None, "transcript": "t", "is_resumed": True}, "--resume"),
+    ("no URL", {"endpoint": "localhost:8000"}, "--endpoint"),
+    ("another scheme", {"endpoint": "ftp://host"}, "--endpoint"),
+    ("a password in the URL", {"endpoint": "http://me:secret@host"}, "--endpoint"),
+    ("a query in the URL", {"endpoint": "http://host/?key=1"}, "--endpoint"),
+    ("no port", {"endpoint": "http://host:99999"}, "--endpoint"),
+    ("half an address", {"endpoint": "http://[::1"}, "--endpoint"),
+    ("a key for a name", {"api_key_env": "sk-abc123"}, "not the key itself"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [row[1:] for row in BAD_OPTIONS], ids=[row[0] for row in BAD_OPTIONS])
+def test_refuses_options(changes, message) -> None:
+    with pytest.raises(InvalidInput, match=message) as caught:
+        options(**changes)
+    assert "secret" not in str(caught.value) and "sk-abc123" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://host:1/api", "http://host:1/api/", "http://host:1/api/v1", " http://host:1/api/v1/chat/completions "],
+)
+def test_takes_an_endpoint_with_or_without_its_route(endpoint) -> None:
+    assert options(endpoint=endpoint).base_url == "http://host:1/api"
+
+
+def test_a_key_comes_from_the_environment_alone() -> None:
+    assert read_api_key(options(), {"KEY": "x"}) is None
+    assert read_api_key(options(api_key_env="KEY"), {"KEY": " x \n"}) == "x"
+    for environment in ({}, {"KEY": ""}, {"KEY": "secret\nvalue"}, {"KEY": "schlüssel"}):
+        with pytest.raises(InvalidInput, match="KEY") as caught:
+            read_api_key(options(api_key_env="KEY"), environment)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_open"),
+    [("http://api.example.com", True), ("https://api.example.com", False), ("http://localhost", False)],
+)
+def test_says_when_a_key_would_travel_openly(endpoint, is_open) -> None:
+    assert options(endpoint=endpoint, api_key_env="KEY").sends_key_openly is is_open
+
+
+def test_the_command_can_be_run_again(tmp_path) -> None:
+    command = options(api_key_env="KEY", plan_path=tmp_path / "a plan.json", max_requests=5).build_command()
+    assert command.startswith("quiver audit --endpoint http://127.0.0.1:8000 --model bundled --api-key-env KEY")
+    assert "'" in command
+
+
+def test_an_estimate_keeps_to_the_budget() -> None:
+    whole, part = estimate(PLAN, 4, None), estimate(PLAN, 4, 600)
+    assert whole.requests == 20
+    assert part.requests < 20
+    assert part.prompt_tokens + part.answer_tokens <= 600
+
+
+def test_an_estimate_shows_prompts_when_no_model_has_to_write_them() -> None:
+    assert estimate(PLAN, 4, None).examples == ()
+    assert len(estimate(TEMPLATES, 4, None).examples) == 3
+
+
+def test_a_probe_depends_on_its_seed_alone() -> None:
+    source = TemplateProbes(TEMPLATES)
+    seeds = [TEMPLATES.compute_probe_seed(index) for index in range(5)]
+    assert source.draw(seeds)[3] == source.draw(seeds[3:4])[0]
+    assert len({probe.sampler_seed for probe in source.draw(seeds)}) == 5
+
+
+def test_the_source_is_that_of_the_plans_generator() -> None:
+    assert isinstance(open_source(TEMPLATES, "bundled"), TemplateProbes)
+    assert PLAN.generator == GENERATOR_ID_V2
+    assert not isinstance(open_source(PLAN, "bundled"), TemplateProbes)
