@@ -1,5 +1,6 @@
 """What each row of the detection benchmark answers to a list of requests."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -9,7 +10,7 @@ from benchmarks.gated_hybrid import answer_hybrid
 from benchmarks.other_model import answer_as_claimed
 from models.generate import generate
 from models.load import LoadedModel, encode_text, render_prompt
-from models.requests import ChatMessage, GenerationRequest
+from models.requests import MAX_SEED, ChatMessage, GenerationRequest
 from scoring.records import PPM
 
 BATCH_ROWS = 32
@@ -58,6 +59,37 @@ class RowAnswer:
     prompt_tokens: int
     is_cheated: bool
     claimed_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedAgain:
+    """A request once more, with another seed."""
+
+    messages: Sequence[Message]
+    sampler_seed: int
+    temperature_ppm: int
+    top_p_ppm: int
+
+
+def ask_again(asked: Sequence[Asked], copies: int, label: str = "") -> list[AskedAgain]:
+    """Return each request `copies` times in a row with seeds of its own, for tests that want many answers a prompt.
+
+    Equal labels give equal seeds: an endpoint's answers and the reference's own need different ones.
+    """
+    return [
+        AskedAgain(
+            messages=each.messages,
+            sampler_seed=_derive_seed(f"{label} {each.sampler_seed} {copy}"),
+            temperature_ppm=each.temperature_ppm,
+            top_p_ppm=each.top_p_ppm,
+        )
+        for each in asked
+        for copy in range(copies)
+    ]
+
+
+def _derive_seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % (MAX_SEED + 1)
 
 
 def answer_rows(

@@ -82,6 +82,16 @@ def test_a_resampled_life_mixes_the_pools_as_the_row_does():
     assert set(places[~cheats]) == set(range(7))
 
 
+def test_asking_again_changes_the_seed_alone():
+    from benchmarks.cheat_answers import ask_again
+
+    again = ask_again(QUESTIONS[:2], 3, "local")
+    assert [each.messages for each in again] == [QUESTIONS[0].messages] * 3 + [QUESTIONS[1].messages] * 3
+    seeds = {each.sampler_seed for each in [*again, *ask_again(QUESTIONS[:2], 3, "endpoint"), *QUESTIONS]}
+    assert len(seeds) == 6 + 6 + 4
+    assert ask_again(QUESTIONS[:2], 3, "local") == again
+
+
 @pytest.mark.parametrize(("gap_below", "winner"), [(0.0, "int4"), (float("inf"), "claimed")])
 @pytest.mark.parametrize("gate", ["claimed", "cheap"])
 def test_a_hybrid_with_its_gate_shut_or_open_is_one_of_its_models(open_tiny, gap_below, winner, gate):
