@@ -25,7 +25,7 @@ bench: install  ## the short benchmarks
 	$(BIN)/python -m benchmarks.bls --quick
 
 calibrate: install  ## make the bundled model's tolerance profile again
-	$(BIN)/quiver model calibrate --model bundled --requests 1000 --hold-out 300 --out models/profiles/bundled.json
+	$(BIN)/quiver model calibrate --out models/profiles/bundled_audit.json
 
 vectors: install  ## write the golden vectors again
 	$(BIN)/python tests/vectors/regenerate.py

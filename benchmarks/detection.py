@@ -18,9 +18,14 @@ import numpy as np
 from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
 from benchmarks.detection_data import gather_rows, get_group, write_benchmark_questions
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
-from models.calibrate_audit import DEVELOPMENT_SET, HOLD_OUT_SET, AuditCalibration, read_questions
+from models.calibrate_audit import (
+    DEVELOPMENT_SET,
+    HOLD_OUT_SET,
+    AuditCalibration,
+    get_collection_folder,
+    read_questions,
+)
 from models.collection import Answered, Collection
-from models.convert import get_cache_dir
 from models.load import load_model
 from models.profiles import find_profile
 from models.tolerances import read_answer_columns
@@ -227,7 +232,7 @@ def _report_progress(done: int, total: int, what: str) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--collection", type=Path, default=get_cache_dir() / "collections" / "bundled")
+    parser.add_argument("--collection", type=Path, default=get_collection_folder("bundled"))
     parser.add_argument("--profile", type=Path, help="another tolerance profile than the shipped one")
     parser.add_argument("--requests", type=int, default=200, help="fresh requests of each cheat")
     parser.add_argument("--trials", type=int, default=1000, help="resampled lives")

@@ -14,6 +14,7 @@ from typing import Any
 
 from models.alternatives import KIND_HIDDEN_PROMPT, KIND_WEIGHTS, KIND_WRONG_TEMPLATE, Alternative, list_alternatives
 from models.collection import Answered, Collection, Progress, Question
+from models.convert import get_cache_dir
 from models.gather import build_honest_answerer, gather_alternative, gather_answers, gather_reference
 from models.journal import Row, open_journal
 from models.load import LoadedModel, load_model, render_prompt
@@ -176,13 +177,21 @@ def list_calibrated_alternatives(loaded: LoadedModel) -> list[Alternative]:
     return sorted(known, key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
 
 
-def run(task: AuditCalibration, out: Path, progress: Progress = lambda done, total, what: None) -> ToleranceProfile:
-    """Measure, write the profile to `out` as canonical JSON, and return it. Resumes from `out` with suffix `.work`."""
-    collection = Collection(out.with_suffix(".work"))
+def run(
+    task: AuditCalibration, out: Path, work: Path | None = None, progress: Progress = lambda done, total, what: None
+) -> ToleranceProfile:
+    """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds."""
+    collection = Collection(work or get_collection_folder(task.model))
     gather(task, collection, progress)
     profile = build_profile(task, collection)
     out.write_bytes(profile.encode())
     return profile
+
+
+def get_collection_folder(model: str) -> Path:
+    """Return the folder in the user cache for a model's answers; other names of models are hashed into it."""
+    name = model if model.isidentifier() else tagged_digest("quiver-collection", model.encode()).hex()[:16]
+    return get_cache_dir() / "collections" / name
 
 
 def gather(task: AuditCalibration, collection: Collection, progress: Progress) -> None:

@@ -1,10 +1,14 @@
 """`quiver model`: what a model is (manifest), and its tolerance profile."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from validator.cli.output import print_json
+
+T = TypeVar("T")
 
 
 @click.group()
@@ -24,6 +28,50 @@ def show(name: str) -> None:
 
 @model.command("calibrate")
 @click.option("--model", "name", default="bundled", show_default=True, help="`bundled`, a folder, or a hub id.")
+@click.option("--cells", default="bf16/64,fp32/64", show_default=True, help="Main cells, DTYPE/BATCH[/ATTENTION].")
+@click.option("--wide", default="", help="Cells with few requests, whose means are covered: bf16/1,bf16/8,...")
+@click.option("--requests", default=5000, show_default=True, type=click.IntRange(min=16), help="For each main cell.")
+@click.option("--wide-requests", default=300, show_default=True, type=click.IntRange(min=8), help="For each wide cell.")
+@click.option("--hold-out", default=1000, show_default=True, type=click.IntRange(min=8), help="For each main cell.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
+)
+@click.option(
+    "--out", "out_path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Write the profile here."
+)
+def calibrate(
+    name: str,
+    cells: str,
+    wide: str,
+    requests: int,
+    wide_requests: int,
+    hold_out: int,
+    device: str,
+    work: Path | None,
+    out_path: Path,
+) -> None:
+    """Measure how far honest runs differ and write the tolerance profile of audits.
+
+    Hours of work: everything is kept in the work folder, and the same command goes on where it was stopped.
+    """
+    from models.calibrate_audit import AuditCalibration, ProviderCell, run
+
+    task = AuditCalibration(
+        model=name,
+        device=device,
+        cells=tuple(ProviderCell.parse(text) for text in cells.split(",")),
+        wide_cells=tuple(ProviderCell.parse(text) for text in wide.split(",") if text),
+        requests=requests,
+        wide_requests=wide_requests,
+        hold_out=hold_out,
+    )
+    profile = _show_progress(lambda report: run(task, out_path, work, report))
+    click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
+
+
+@model.command("calibrate-network")
+@click.option("--model", "name", default="bundled", show_default=True, help="`bundled`, a folder, or a hub id.")
 @click.option("--cells", default="bf16,fp32", show_default=True, help="Provider dtypes, comma-separated.")
 @click.option(
     "--requests", default=1000, show_default=True, type=click.IntRange(min=16), help="Honest requests a cell."
@@ -32,14 +80,20 @@ def show(name: str) -> None:
 @click.option(
     "--out", "out_path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Write the profile here."
 )
-def calibrate(name: str, cells: str, requests: int, hold_out: int, out_path: Path) -> None:
-    """Measure how far honest runs differ and write a tolerance profile; resumes where it was stopped."""
-    from rich.progress import Progress
-
+def calibrate_network(name: str, cells: str, requests: int, hold_out: int, out_path: Path) -> None:
+    """Measure the profile that a network's plan is made from (generator v1); resumes where it was stopped."""
     from models.calibrate import CalibrationTask, run
 
     task = CalibrationTask(model=name, provider_dtypes=tuple(cells.split(",")), requests=requests, hold_out=hold_out)
-    with Progress() as progress:
+    profile = _show_progress(lambda report: run(task, out_path, report))
+    click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
+
+
+def _show_progress(work: Callable[[Callable[[int, int, str], None]], T]) -> T:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
         bars = {}
 
         def report(done: int, total: int, what: str) -> None:
@@ -47,8 +101,7 @@ def calibrate(name: str, cells: str, requests: int, hold_out: int, out_path: Pat
                 bars[what] = progress.add_task(what, total=total)
             progress.update(bars[what], completed=done)
 
-        profile = run(task, out_path, report)
-    click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
+        return work(report)
 
 
 @model.command("judge")
