@@ -7,7 +7,7 @@ modulo 65497, and its coefficients are the proof. A verifier evaluates it where 
 A good proof shows that the text *can* be reconstructed from the claimed weights, never that it was sampled from them:
 whoever has the weights can answer with anything and make the proof afterwards, in one prefill. It never stands alone.
 
-Written here without the package: its only wheels want a torch of early 2025 (with torch 2.13 importing them fails on an
+Written here without the package: its newest wheel wants a torch of early 2025 (with torch 2.13 importing it fails on an
 undefined symbol), and its C++ ends the process on a hostile proof (a modulus of 0, no coefficients).
 """
 
