@@ -1,0 +1,132 @@
+"""The wealth of an audit: starts, members of the null, missing answers, amendments."""
+
+import math
+
+import pytest
+
+from scoring.errors import InvalidInput
+from scoring.evidence.audit import (
+    FOREIGN_FACTOR,
+    MISSING,
+    SHARES,
+    Amendment,
+    Unit,
+    build_audit_plan,
+    build_wealth,
+    compute_gains,
+)
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, GRID_IDS, SEEDED, TEXT
+
+FINE, ANY, RATIO = "seeded-margin-fine-v1", "text-any-v1", "text-int4-v1"
+MU_PPM = {FINE: 50_000, ANY: 20_000, RATIO: 12_000}
+
+
+def build(channels=(SEEDED, TEXT), covers_all_settings=False, mu_ppm=None):
+    return build_wealth(build_audit_plan(mu_ppm or MU_PPM, channels, covers_all_settings))
+
+
+def add(wealth, count, is_drawn=True, **values):
+    for _ in range(count):
+        wealth = wealth.add(Unit(statistics_ppm={**dict.fromkeys(MU_PPM, 0), **values}, is_drawn=is_drawn))
+    return wealth
+
+
+def test_it_starts_at_one():
+    assert build().compute_log() == pytest.approx(0.0)
+
+
+def test_the_parts_of_the_wealth_sum_to_one():
+    plan = build_audit_plan(dict.fromkeys(CHANNEL_STATISTIC_IDS, 50_000), (SEEDED, TEXT), False)
+    assert sum(statistic.part for statistic in plan.statistics) == pytest.approx(1.0)
+
+
+def test_answers_at_their_bounds_leave_it_where_it_is():
+    wealth = build()
+    for _ in range(20):
+        wealth = wealth.add(Unit(statistics_ppm=MU_PPM))
+    assert wealth.compute_log() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_gross_cheat_is_proven_in_a_few_requests():
+    assert add(build(), 5, **dict.fromkeys(MU_PPM, 1_000_000)).log_e > math.log(1e6)
+
+
+def test_a_missing_answer_bets_the_smallest_factor():
+    plan = build().plan
+    assert compute_gains(plan, MISSING) == pytest.approx([math.log(1 - share) for _ in MU_PPM for share in SHARES])
+
+
+def test_a_statistic_that_does_not_apply_is_no_bet():
+    assert set(compute_gains(build().plan, Unit(statistics_ppm={}))) == {0.0}
+
+
+def test_a_foreign_prompt_has_wider_bounds_for_means_and_the_same_for_ratios():
+    plan = build().plan
+    foreign = compute_gains(plan, Unit(statistics_ppm={name: 30_000 for name in MU_PPM}, is_drawn=False))
+    wider = {**MU_PPM, FINE: FOREIGN_FACTOR * MU_PPM[FINE], ANY: FOREIGN_FACTOR * MU_PPM[ANY]}
+    expected = compute_gains(build(mu_ppm=wider).plan, Unit(statistics_ppm={name: 30_000 for name in MU_PPM}))
+    assert foreign == pytest.approx(expected)
+
+
+def test_a_sleeper_is_found_after_it_wakes():
+    wealth = add(build(), 200)
+    woken = add(wealth, 12, **dict.fromkeys(MU_PPM, 1_000_000))
+    assert wealth.compute_log() < 0.0
+    assert woken.compute_log() > math.log(1e6)
+
+
+def test_one_channel_alone_is_counted_as_if_all_had_been_staked_on_it():
+    alone = add(build((SEEDED,)), 3, **{FINE: 1_000_000}).compute_log()
+    both = add(build(), 3, **{FINE: 1_000_000})
+    assert both.compute_log(channel=SEEDED) == pytest.approx(alone)
+    assert both.compute_log(channel=TEXT) < 0.0
+
+
+def test_the_e_value_of_a_wide_null_is_that_of_its_kindest_member():
+    wealth = build(covers_all_settings=True)
+    kind = GRID_IDS.index("t91-p100")
+    for _ in range(6):
+        against = {place: dict.fromkeys((ANY, RATIO), 1_000_000) for place in range(len(GRID_IDS)) if place != kind}
+        wealth = wealth.add(
+            Unit(
+                statistics_ppm=dict.fromkeys(MU_PPM, 1_000_000),
+                by_settings={**against, kind: dict.fromkeys((ANY, RATIO), 10_000)},
+            )
+        )
+    assert wealth.compute_log() > math.log(1e6)
+    assert wealth.log_e == wealth.compute_log(kind) < 1.0
+
+
+def test_a_seeded_statistic_that_was_not_computed_for_a_member_counts_against_the_evidence():
+    wealth = build((SEEDED,), covers_all_settings=True)
+    wealth = add(wealth, 5, **{FINE: 1_000_000})
+    assert wealth.compute_log(0) < 0.0 < wealth.compute_log()
+
+
+def test_an_amendment_replaces_what_was_not_computed():
+    wealth = build((SEEDED,), covers_all_settings=True)
+    for _ in range(6):
+        wealth = add(wealth, 1, **{FINE: 1_000_000})
+        wealth = wealth.amend(Amendment(settings=0, statistics_ppm={FINE: 1_000_000}, is_drawn=True))
+    assert wealth.compute_log(0) > math.log(1e6)
+
+
+def test_other_settings_are_taken_at_the_widest_bound_of_the_grid():
+    mu_ppm = {"text-t91-p100-v1": 15_000, "text-t111-p100-v1": 40_000}
+    plan = build_audit_plan(mu_ppm, (TEXT,), True)
+    unit = Unit(statistics_ppm=mu_ppm, by_settings={0: dict.fromkeys(mu_ppm, 40_000)})
+    assert compute_gains(plan, unit, 0) == pytest.approx([0.0] * 2 * len(SHARES))
+
+
+REFUSED = {
+    "an unknown statistic": ({"nonsense": 1000}, (TEXT,), "unknown"),
+    "no statistic of the channel": ({FINE: 1000}, (TEXT,), "no statistic"),
+    "a bound of nothing": ({FINE: 0}, (SEEDED,), "mu_ppm"),
+    "a bound of everything": ({FINE: 1_000_000}, (SEEDED,), "mu_ppm"),
+}
+
+
+@pytest.mark.parametrize(("mu_ppm", "channels", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_refuses_a_plan_of(mu_ppm, channels, reason):
+    with pytest.raises(InvalidInput, match=reason):
+        build_audit_plan(mu_ppm, channels, False)

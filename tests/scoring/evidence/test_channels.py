@@ -1,0 +1,134 @@
+"""The statistics of an audit: what an answer without information gives, what a cheat gives, and what is refused."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.requests import GRID_POWERS, GRID_TOP_PS
+from scoring.errors import InvalidInput
+from scoring.evidence import channels
+from scoring.evidence.channels import (
+    CAP,
+    CHANNEL_STATISTIC_IDS,
+    GRID_IDS,
+    SEEDED_IDS,
+    TEXT_ANY_ID,
+    AnswerColumns,
+    build_seeded_id,
+    build_text_id,
+    compute_channel_statistics,
+    compute_log_ratios,
+    get_channel,
+)
+
+POINTS = len(GRID_IDS)
+NEUTRAL_PPM = 1_000_000 // CAP
+
+
+def build_answer(logprob=(-1.0,) * 8, grid=None, margin=None, gap=None, settings=None, **alternatives):
+    tokens = SimpleNamespace(
+        logprob=logprob,
+        grid_logprob=grid or tuple((value,) * POINTS for value in logprob),
+        margin=margin,
+        gap=gap,
+    )
+    return AnswerColumns(tokens=tokens, alternatives=alternatives, max_tokens=64, settings=settings)
+
+
+def build_alternative(logprob, margin=None, gap=None):
+    return SimpleNamespace(logprob=logprob, margin=margin, gap=gap)
+
+
+def test_the_grid_is_that_of_the_engine():
+    assert channels.GRID_POWERS == GRID_POWERS
+    assert tuple(top_p / 1_000_000 for top_p in channels.GRID_TOP_PS_PPM) == GRID_TOP_PS
+
+
+def test_every_statistic_has_one_id_and_a_channel():
+    assert len(set(CHANNEL_STATISTIC_IDS)) == len(CHANNEL_STATISTIC_IDS)
+    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == {"seeded", "text"}
+
+
+def test_an_answer_that_no_alternative_explains_better_gives_a_ratio_of_one():
+    found = compute_channel_statistics(build_answer(int4=build_alternative((-1.0,) * 8)))
+    assert {found[build_text_id(name)] for name in (*GRID_IDS, "int4")} == {NEUTRAL_PPM}
+
+
+def test_an_empty_answer_says_nothing():
+    empty = build_alternative((), (), ())
+    found = compute_channel_statistics(
+        build_answer(logprob=(), margin=(), gap=(), int8=empty, fp8=empty, int6=empty, int4=empty)
+    )
+    assert all(found[name] == 0 for name in found if not name.startswith("text-") or name == TEXT_ANY_ID)
+    assert all(found[build_text_id(name)] == NEUTRAL_PPM for name in GRID_IDS)
+
+
+def test_a_seeded_statistic_needs_a_seed():
+    assert not set(compute_channel_statistics(build_answer())) & set(SEEDED_IDS)
+
+
+def test_seeded_statistics_belong_to_the_claimed_sampling_alone():
+    answer = build_answer(margin=(0.3,) * 8, gap=(1.0,) * 8, settings=2)
+    assert not set(compute_channel_statistics(answer)) & set(SEEDED_IDS)
+
+
+def test_a_ratio_is_capped():
+    found = compute_channel_statistics(build_answer(int4=build_alternative((0.0,) * 8)))
+    assert found[build_text_id("int4")] == 1_000_000
+
+
+def test_one_token_that_the_filter_removed_is_not_certainty():
+    ratios = compute_log_ratios(build_answer(logprob=(-math.inf, -1.0), int4=build_alternative((-1.0, -1.0))))
+    assert ratios["int4"] == pytest.approx(channels.TOKEN_LIMIT)
+
+
+def test_what_neither_could_have_said_is_no_evidence():
+    ratios = compute_log_ratios(build_answer(logprob=(-math.inf,), int4=build_alternative((-math.inf,))))
+    assert ratios["int4"] == 0.0
+
+
+def test_an_alternative_that_could_not_have_said_it_is_excluded():
+    found = compute_channel_statistics(build_answer(int4=build_alternative((-math.inf,) * 8)))
+    assert found[build_text_id("int4")] == 0
+
+
+def test_ratios_against_another_setting_are_taken_from_its_column():
+    place = GRID_IDS.index("t91-p100")
+    row = tuple(-0.5 if index == place else -1.0 for index in range(POINTS))
+    ratios = compute_log_ratios(build_answer(grid=(row,) * 8, settings=place))
+    assert "t91-p100" not in ratios
+    assert ratios["t111-p100"] == pytest.approx(-4.0)
+
+
+def test_the_winner_of_other_weights_speaks_for_them():
+    told = build_alternative((-1.0,) * 8, margin=(0.0,) * 8, gap=(1.0,) * 8)
+    found = compute_channel_statistics(build_answer(margin=(0.3,) * 8, gap=(1.0,) * 8, int4=told))
+    assert found[build_seeded_id("int4")] > 990_000
+
+
+def test_an_honest_answer_speaks_for_no_other_weights():
+    told = build_alternative((-1.0,) * 8, margin=(0.3,) * 8, gap=(1.0,) * 8)
+    found = compute_channel_statistics(build_answer(margin=(0.0,) * 8, gap=(1.0,) * 8, int4=told))
+    assert found[build_seeded_id("int4")] == 0
+
+
+def test_positions_beyond_max_tokens_are_not_looked_at():
+    long = build_answer(logprob=(-1.0,) * 100, int4=build_alternative((-1.0,) * 64 + (-0.1,) * 36))
+    assert compute_log_ratios(long)["int4"] == pytest.approx(0.0)
+
+
+def test_nan_is_refused():
+    with pytest.raises(InvalidInput, match="NaN"):
+        compute_channel_statistics(build_answer(int4=build_alternative((math.nan,) * 8)))
+
+
+@given(st.lists(st.floats(-30, 0), min_size=1, max_size=12), st.lists(st.floats(-30, 0), min_size=12, max_size=12))
+def test_every_statistic_is_between_nought_and_one(claimed, other):
+    told = build_alternative(tuple(other[: len(claimed)]), margin=(0.1,) * len(claimed), gap=(0.2,) * len(claimed))
+    answer = build_answer(
+        logprob=tuple(claimed), margin=(0.2,) * len(claimed), gap=(0.1,) * len(claimed), int6=told, int4=told
+    )
+    assert all(0 <= value <= 1_000_000 for value in compute_channel_statistics(answer).values())
