@@ -12,7 +12,6 @@ import click
 
 from scoring.errors import InvalidInput
 from validator.audit.drawn import mark_drawn
-from validator.audit.estimate import ASSUMED_TOKENS_PER_S, DISCOVERY_REQUESTS, estimate
 from validator.audit.hostile_text import make_printable
 from validator.audit.journal import Header, Journal, create_journal, resume_journal
 from validator.audit.loop import LoopLimits
@@ -44,8 +43,6 @@ def run_audit(options: AuditOptions, instruments: Instruments, stream: IO[str] =
 
     Raises InvalidInput and Unavailable. Ctrl-C prints what was gathered and returns 130.
     """
-    if options.is_dry_run:
-        return _dry_run(options)
     if options.transcript is not None:
         return _run_offline(options, instruments, stream)
     return _run_online(options, instruments, stream)
@@ -181,33 +178,6 @@ def build_summary(result: Mapping[str, object]) -> dict[str, str]:
         facts["tokens a second"] = f"{speed['median']:.1f} (from {speed['low']:.1f} to {speed['high']:.1f})"
     facts["ended"] = str(result["ended_because"])
     return facts
-
-
-def _dry_run(options: AuditOptions) -> int:
-    plan = resolve_plan(options)
-    found = estimate(plan, options.concurrency, options.budget_tokens)
-    click.echo(f"Would ask {options.base_url} at most {found.requests} requests, {options.concurrency} at once.")
-    click.echo()
-    strata = ", ".join(plan.strata)
-    facts = {
-        "before that": f"{DISCOVERY_REQUESTS} small requests to find out what the endpoint offers",
-        "prompts": f"about {found.prompt_tokens:,} tokens, drawn from {strata}",
-        "answers": f"at most {found.answer_tokens:,} tokens, {plan.max_tokens} each",
-        "time": f"about {found.seconds:,.0f} s if each answer comes at {ASSUMED_TOKENS_PER_S} tokens/s",
-        "error": f"at most one honest endpoint in {plan.one_over_alpha:,} is called proven",
-        "claim": plan.claim.value,
-        "plan": f"digest 0x{plan.compute_digest().hex()}",
-    }
-    if options.plan_path is not None:
-        facts["plan file"] = str(options.plan_path)
-    print_facts(facts)
-    if not found.examples:
-        click.echo("\nThe claimed model writes the prompts when the audit starts, from the plan's seed.")
-    for probe in found.examples:
-        click.echo()
-        for message in probe.messages:
-            click.echo(f"  {message.role}: {make_printable(message.content, 160)}")
-    return 0
 
 
 def _number(value: object) -> str:

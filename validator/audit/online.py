@@ -50,12 +50,13 @@ async def audit_endpoint(
     for index in sorted(journal.kept.entries):
         progress.add(journal.kept.entries[index])
     worker = Worker()
-    context = open_examiner(job.settings)
     async with Endpoint(job.base_url, api_key=job.api_key) as endpoint:
         asker = Asker(endpoint)
         listed = await _look_around(job, endpoint) if journal.kept.facts is None else None
         try:
             screen.note(f"loading the reference, {job.settings.model}")
+            # Even opening imports torch: in the worker, and not before the endpoint is known to be there.
+            context = await worker.run(lambda: open_examiner(job.settings))
             examiner = await worker.run(context.__enter__)
             found = None if listed is None else await _discover(job, listed, asker, progress, worker, screen)
             facts = await _settle_facts(found, journal, examiner, worker)

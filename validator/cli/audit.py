@@ -1,12 +1,13 @@
 """`quiver audit`: does an endpoint serve the model that it names? No network of validators needed."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    pass
+    from validator.audit.records import Examiner, ExaminerSettings
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -39,10 +40,21 @@ def audit(claim: str | None, **rest: object) -> int:
     Asks drawn prompts, runs the answers again through the claimed model, and stops as soon as it knows. Exits with 0
     when nothing speaks against the model, 1 when another one is proven, 3 when it is not decided, 130 on Ctrl-C.
     """
-    from validator.audit.command import run_audit
-    from validator.audit.examiner import open_examiner
     from validator.audit.options import AuditOptions
     from validator.audit.records import Claim
 
     options = AuditOptions(claim=None if claim is None else Claim(claim), **rest)  # type: ignore[arg-type]
-    return run_audit(options, open_examiner)
+    if options.is_dry_run:
+        from validator.audit.dry_run import dry_run
+
+        return dry_run(options)
+    from validator.audit.command import Instruments, run_audit
+
+    return run_audit(options, Instruments(open_examiner=_open_examiner))
+
+
+def _open_examiner(settings: "ExaminerSettings") -> "AbstractContextManager[Examiner]":
+    # Not before it is needed: what is asked wrongly is told without waiting for torch.
+    from validator.audit.examiner import open_examiner
+
+    return open_examiner(settings)
