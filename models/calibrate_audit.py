@@ -22,7 +22,6 @@ from models.packing import pack_linears
 from models.requests import SAMPLER_GUMBEL, ChatMessage
 from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
 from scoring.errors import InvalidInput
-from scoring.evidence.appraisal import build_evidence
 from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
 from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, SEEDED, TEXT
 from scoring.evidence.profile import MAIN, WIDE, Cell, HoldOut, ToleranceProfile, is_development
@@ -355,6 +354,3 @@ def _sum_seconds(collection: Collection, group: str) -> int:
     with open_journal(collection.folder / f"answers-{group}.jsonl", {"group": group}) as journal:
         spent: list[Any] = [row["spent_ms"] for row in journal.rows]
     return sum(spent) // 1000
-
-
-__all__ = ["AuditCalibration", "ProviderCell", "build_evidence", "build_profile", "gather", "run", "write_questions"]

@@ -62,9 +62,9 @@ def test_a_statistic_that_does_not_apply_is_no_bet():
 
 def test_a_foreign_prompt_has_wider_bounds_for_means_and_the_same_for_ratios():
     plan = build().plan
-    foreign = compute_gains(plan, Unit(statistics_ppm={name: 30_000 for name in MU_PPM}, is_drawn=False))
+    foreign = compute_gains(plan, Unit(statistics_ppm=dict.fromkeys(MU_PPM, 30000), is_drawn=False))
     wider = {**MU_PPM, FINE: FOREIGN_FACTOR * MU_PPM[FINE], ANY: FOREIGN_FACTOR * MU_PPM[ANY]}
-    expected = compute_gains(build(mu_ppm=wider).plan, Unit(statistics_ppm={name: 30_000 for name in MU_PPM}))
+    expected = compute_gains(build(mu_ppm=wider).plan, Unit(statistics_ppm=dict.fromkeys(MU_PPM, 30000)))
     assert foreign == pytest.approx(expected)
 
 
