@@ -22,6 +22,7 @@ MESSAGES = (ChatMessage(role="user", content="Hello, what is the sea?"),)
 SAMPLINGS = [
     ("text only", {}),
     ("seeded", {"seed": 5, "sampler": SAMPLER_GUMBEL}),
+    ("warm", {"temperature": 1.3}),
     ("seeded, warm and filtered", {"seed": 5, "sampler": SAMPLER_GUMBEL, "temperature": 1.3, "top_p": 0.9}),
     ("top-k", {"temperature": 0.7, "top_k": 4}),
     ("temperature 0", {"temperature": 0.0}),

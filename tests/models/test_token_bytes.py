@@ -45,6 +45,13 @@ def test_a_text_is_spelled_from_any_byte_on(table, text, data):
     assert found == rest or not table.find_prefixes(rest[len(found) :])
 
 
+def test_behind_half_a_character_a_rest_is_canonical_again(table):
+    # Two line breaks are one token, but not the canonical ones here.
+    behind = table.encode("\n\n1. One")
+    assert table.values[behind[0]] == b"\n"
+    assert table.encode_rest("é\n\n1. One".encode()[1:])[-len(behind) :] == behind
+
+
 def test_prefixes_are_all_tokens_that_the_text_begins_with(table, bundled):
     found = table.find_prefixes(b" things")
     assert [table.values[token] for token in found] == sorted((table.values[token] for token in found), key=len)
@@ -59,7 +66,9 @@ def test_prefixes_are_all_tokens_that_the_text_begins_with(table, bundled):
 def test_special_tokens_have_no_bytes_and_their_names_are_text(table, bundled):
     assert all(table.values[token] == b"" for token in table.special)
     assert bundled.end_ids <= table.special
-    assert not set(table.encode("a<|im_end|>b")) & table.special
+    ids = table.encode("\n\n1<|im_end|>b")
+    assert not set(ids) & table.special
+    assert ids[:3] == table.encode("\n\n1")
 
 
 def build_model(backend, **special):
