@@ -219,10 +219,12 @@ def compute_places(scores: Floats, local_scores: Floats, seed: int = 0) -> Float
 
 
 def build_uniformity_judge(places: Floats, alpha: float = RUT_ALPHA) -> Judge:
-    """Return the rank-uniformity judge over the places of a pool of answers."""
+    """Return the rank-uniformity judge over the places of a pool of answers; of one answer it says nothing."""
     from scipy.stats import cramervonmises
 
     def judge(trials: Integers) -> Booleans:
+        if trials.shape[1] < 2:
+            return np.zeros(len(trials), dtype=bool)
         statistics = compute_uniformity_statistics(places[trials])
         order = np.argsort(-statistics)
         # The p-value falls as the statistic grows, so a few p-values tell where the rejected trials end.

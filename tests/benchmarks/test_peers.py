@@ -108,6 +108,10 @@ def test_rank_uniformity_keeps_its_alpha_and_sees_a_shift():
     assert build_uniformity_judge(shifted)(trials).mean() > 0.9
 
 
+def test_rank_uniformity_never_rejects_a_single_answer():
+    assert not build_uniformity_judge(np.array([0.001]))(np.zeros((3, 1), dtype=int)).any()
+
+
 def test_rank_uniformity_rejects_by_the_p_value_of_each_trial():
     from scipy.stats import cramervonmises
 
