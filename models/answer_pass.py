@@ -14,6 +14,7 @@ from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, Referenc
 from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, retokenise
 from models.retokenise_seeded import find_sampled_tokens
 from models.token_bytes import TokenBytes
+from models.tolerances import compute_answer_pits
 from models.variant_weights import WeightsShelf
 from scoring.evidence.channels import GRID_IDS, AnswerColumns
 
@@ -84,7 +85,12 @@ class ReferenceModel:
                 if isinstance(row, AlternativeColumns):
                     found[place][alternative.id] = row
         return [
-            AnswerColumns(tokens=columns, alternatives=alternatives, max_tokens=len(claim.request.output_ids) or 1)
+            AnswerColumns(
+                tokens=columns,
+                alternatives=alternatives,
+                max_tokens=len(claim.request.output_ids) or 1,
+                pits=_compute_pits(columns, claim),
+            )
             for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
         ]
 
@@ -118,6 +124,15 @@ def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
     )
 
 
+def _compute_pits(columns: Any, claim: Claim) -> tuple[float, ...] | None:
+    # Where a text could be cut otherwise nothing is left out, and nothing is bet on the transform.
+    if claim.found is not None:
+        return None
+    request = claim.request
+    limits = {"pit_low": columns.pit_low, "pit_high": columns.pit_high}
+    return compute_answer_pits(limits, request.prompt_ids, request.output_ids)
+
+
 def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) -> AnswerColumns:
     """Return a window of an answer's columns."""
     stop = start + size
@@ -131,6 +146,7 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
         tokens=cut(columns.tokens),
         alternatives={name: cut(item) for name, item in columns.alternatives.items()},
         max_tokens=max_tokens,
+        pits=None if columns.pits is None else columns.pits[start:stop],
     )
 
 

@@ -11,7 +11,9 @@ from models.collection import REFERENCE, Answered, Collection
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, AnswerColumns, compute_channel_statistics
+from scoring.evidence.pit import compute_pits
 from scoring.evidence.profile import ALL, Measurement
+from scoring.hashing import tagged_digest
 from scoring.records import PPM
 
 EMPTY: dict[str, list[Any]] = {"logprob": [], "margin": [], "gap": []}
@@ -47,7 +49,21 @@ def read_answer_columns(
             tokens=build_tokens(tokens or EMPTY),
             alternatives={name: build_tokens(columns) for name, columns in found.items() if columns is not None},
             max_tokens=answer.question.max_tokens,
+            pits=compute_answer_pits(tokens or EMPTY, answer.question.prompt_ids, answer.output_ids),
         )
+
+
+def compute_answer_pits(
+    columns: Mapping[str, Any], prompt_ids: Sequence[int], output_ids: Sequence[int]
+) -> tuple[float, ...] | None:
+    """Return the randomised PIT of each token. The beacon is a hash of the answer: nobody else chooses it."""
+    low, high = columns.get("pit_low"), columns.get("pit_high")
+    if low is None or high is None:
+        return None
+    ids = b"".join(token.to_bytes(4, "big") for token in (*prompt_ids, *output_ids))
+    # float32 columns: an interval may end a rounding beyond 1, or before its beginning
+    top = [min(max(start, end), 1.0) for start, end in zip(low, high, strict=True)]
+    return compute_pits([min(value, 1.0) for value in low], top, tagged_digest("quiver-answer-pit", ids), b"answer")
 
 
 def build_tokens(columns: Mapping[str, Any]) -> Any:

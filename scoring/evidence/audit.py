@@ -25,6 +25,7 @@ from scoring.errors import InvalidInput
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
+    PIT_IDS,
     PROMPT_ALTERNATIVES,
     SEEDED,
     TEXT,
@@ -86,6 +87,7 @@ _GROUPS = (
     tuple(f"seeded-{name}-ratio-v1" for name in WEIGHTS_ALTERNATIVES),
     (TEXT_ANY_ID,),
     tuple(build_text_id(name) for name in GRID_IDS),
+    tuple(build_text_id(name) for name in PIT_IDS),
     tuple(build_text_id(name) for name in WEIGHTS_ALTERNATIVES),
     tuple(build_text_id(name) for name in PROMPT_ALTERNATIVES),
 )

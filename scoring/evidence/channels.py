@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from scoring.errors import InvalidInput
+from scoring.evidence.pit import BETA_SHAPES, compute_beta_log_ratios
 from scoring.evidence.statistics import STATISTIC_IDS, TokenColumns, compute_statistics, find_statistic
 from scoring.records import PPM
 
@@ -31,6 +32,11 @@ GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
 GRID_TOP_PS_PPM = (1_000_000, 950_000, 900_000)
 GRID_IDS = tuple(f"t{100 * 20 / power:.0f}-p{top_p // 10_000}" for power in GRID_POWERS for top_p in GRID_TOP_PS_PPM)
 """The temperature x top-p points of `TokenColumns.grid_logprob`, in its order: `t91-p100` is T = 0.91, no top-p."""
+
+PIT_IDS = tuple(f"beta-{a:g}-{b:g}" for a, b in BETA_SHAPES)
+"""Beta densities of the randomised probability integral transform: they find what no alternative names."""
+PIT_EDGE = 1e-3
+"""No token is taken for rarer than this: the far tail of a distribution is where numerics differ most."""
 
 SEEDED_IDS = tuple(name for name in STATISTIC_IDS if find_statistic(name).needs_seed)
 TEXT_ANY_ID = "text-any-v1"
@@ -64,13 +70,15 @@ class AlternativeTokens(Protocol):
 class AnswerColumns:
     """What the passes say of one answer; `alternatives` by id, those that do not apply to the request left out.
 
-    `settings` is the index in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one. The
-    seeded statistics belong to the claimed one alone.
+    `pits` are uniform on (0, 1) when the tokens were drawn from the claim (`pit.compute_pits`). `settings` is the index
+    in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one, to which the seeded
+    statistics and the pits belong alone.
     """
 
     tokens: TokenColumns
     alternatives: Mapping[str, AlternativeTokens]
     max_tokens: int
+    pits: Sequence[float] | None = None
     settings: int | None = None
 
 
@@ -88,7 +96,7 @@ CHANNEL_STATISTIC_IDS = (
     *SEEDED_IDS,
     *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
     TEXT_ANY_ID,
-    *(build_text_id(name) for name in GRID_IDS),
+    *(build_text_id(name) for name in (*GRID_IDS, *PIT_IDS)),
     *(build_text_id(name) for name in (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
 )
 """Every statistic of an audit, in the order of a profile."""
@@ -114,7 +122,16 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     if answer.alternatives.keys() >= {"int6", "int4"}:
         found[TEXT_ANY_ID] = _to_ppm(_squash(_log_mean_exp(mixed)))
     found.update({build_text_id(name): _to_ppm(_cap(ratio)) for name, ratio in ratios.items()})
+    found.update({build_text_id(name): _to_ppm(_cap(ratio)) for name, ratio in _compute_pit_ratios(answer).items()})
     return found
+
+
+def _compute_pit_ratios(answer: AnswerColumns) -> dict[str, float]:
+    """Return the log product of each Beta density over the answer: the claimed sampling's own, so for it alone."""
+    if answer.settings is not None or answer.pits is None:
+        return {}
+    pits = [min(max(value, PIT_EDGE), 1.0 - PIT_EDGE) for value in answer.pits[: answer.max_tokens]]
+    return compute_beta_log_ratios(pits)
 
 
 def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
