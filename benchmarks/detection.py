@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
 from benchmarks.detection_data import gather_rows, get_group, write_benchmark_questions
+from benchmarks.document import write_section
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
     DEVELOPMENT_SET,
@@ -89,9 +90,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for channel in (SEEDED, TEXT)
         if (result := measure_row(row, channel, profile, pools, honest, options.trials)) is not None
     ]
-    print(format_table(results, profile))
-    print(format_honest(collection, profile, options.honest_groups))
+    text = "\n\n".join(
+        [
+            describe_run(profile, options.trials),
+            format_table(results),
+            format_honest(collection, profile, options.honest_groups),
+        ]
+    )
+    print(text)
+    if options.write:
+        write_section("detection", text)
     return 0
+
+
+def describe_run(profile: ToleranceProfile, trials: int) -> str:
+    """Return what the numbers below were made from."""
+    cells = ", ".join(f"{cell.name} ({cell.requests} honest requests)" for cell in profile.cells)
+    return (
+        f"Profile 0x{profile.compute_digest().hex()[:16]}{' (development)' if profile.development else ''}: {cells}. "
+        f"Threshold 10^6, null of weights and sampling, {trials} resampled lives of each row, answers of up to "
+        f"{profile.max_tokens} tokens."
+    )
 
 
 def measure_row(
@@ -178,7 +197,7 @@ def build_honest_pool(collection: Collection, group: str) -> Pool:
     return build_pool(collection, group, collection.read_answers(group, questions))
 
 
-def format_table(results: Sequence[Result], profile: ToleranceProfile) -> str:
+def format_table(results: Sequence[Result]) -> str:
     """Return the table in Markdown."""
     lines = [
         "| cheat | channel | answers | requests: median, 99th percentile | tokens: median | median / Wald |",
@@ -238,6 +257,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=1000, help="resampled lives")
     parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
     parser.add_argument("--honest-groups", nargs="*", default=["hold-out-bf16-64", "hold-out-fp32-64"])
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--report", action="store_true", help="gather nothing, report what is there")
     return parser.parse_args(arguments)
 
