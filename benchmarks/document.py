@@ -1,4 +1,4 @@
-"""Sections of docs/benchmarks.md that benchmarks write themselves: what is between two marks is what a command printed."""
+"""Sections of docs/benchmarks.md that benchmarks write: what is between two marks is what a command printed."""
 
 from pathlib import Path
 
