@@ -23,6 +23,7 @@ from typing import Self
 
 from scoring.errors import InvalidInput
 from scoring.evidence.channels import (
+    CAP,
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
     PIT_IDS,
@@ -60,7 +61,7 @@ class AuditStatistic:
     @property
     def is_ratio(self) -> bool:
         """Whether it is a capped likelihood ratio, whose mean no choice of prompts moves."""
-        return self.id.startswith("text-") and self.id != TEXT_ANY_ID
+        return _is_ratio(self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,17 @@ def build_audit_plan(mu_ppm: Mapping[str, int], channels: Sequence[str], covers_
     for group in kept:
         siblings = sum(get_channel(other[0]) == get_channel(group[0]) for other in kept)
         part = 1 / (len(used) * siblings * len(group))
-        parts += [AuditStatistic(id=name, mu_ppm=mu_ppm[name], part=part) for name in group]
+        parts += [AuditStatistic(id=name, mu_ppm=_raise_bound(name, mu_ppm[name]), part=part) for name in group]
     return AuditPlan(statistics=tuple(parts), covers_all_settings=covers_all_settings)
+
+
+def _raise_bound(name: str, mu_ppm: int) -> int:
+    # An answer without information has a ratio of 1, and may not gain: U is at least 1.
+    return max(mu_ppm, PPM // CAP) if _is_ratio(name) and mu_ppm > 0 else mu_ppm
+
+
+def _is_ratio(name: str) -> bool:
+    return name.startswith("text-") and name != TEXT_ANY_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

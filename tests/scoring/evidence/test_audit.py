@@ -15,7 +15,7 @@ from scoring.evidence.audit import (
     build_wealth,
     compute_gains,
 )
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, GRID_IDS, SEEDED, TEXT
+from scoring.evidence.channels import CAP, CHANNEL_STATISTIC_IDS, GRID_IDS, SEEDED, TEXT
 
 FINE, ANY, RATIO = "seeded-margin-fine-v1", "text-any-v1", "text-int4-v1"
 MU_PPM = {FINE: 50_000, ANY: 20_000, RATIO: 12_000}
@@ -54,6 +54,12 @@ def test_a_gross_cheat_is_proven_in_a_few_requests():
 def test_a_missing_answer_bets_the_smallest_factor():
     plan = build().plan
     assert compute_gains(plan, MISSING) == pytest.approx([math.log(1 - share) for _ in MU_PPM for share in SHARES])
+
+
+def test_an_answer_without_information_never_gains_however_small_the_bounds_are():
+    plan = build_audit_plan(dict.fromkeys(CHANNEL_STATISTIC_IDS, 1_000), (SEEDED, TEXT), False)
+    empty = {statistic.id: 1_000_000 // CAP if statistic.is_ratio else 0 for statistic in plan.statistics}
+    assert max(compute_gains(plan, Unit(statistics_ppm=empty))) <= 0.0
 
 
 def test_a_statistic_that_does_not_apply_is_no_bet():
