@@ -8,8 +8,9 @@ Two kinds, each betted on as a bounded mean (`scoring.evidence.wealth`):
 * *one-sided squashed ratios* `seeded-...-ratio`, `text-any`: `g = 1 - exp(-max(llr, 0) / 2)`: 0 for an answer without
   information, near 1 for a gross deviation; its honest mean is small but depends on the prompts.
 
-A token's log ratio is at most TOKEN_LIMIT, so that a token at the border of a top-p filter, which may fall either way,
-is not taken for certainty; a smaller ratio is still an e-value.
+A token's log ratio is at most TOKEN_LIMIT, and at most REMOVED_LIMIT where the claimed filter removed the token: at the
+border of a top-p set honest numerics decide either way, for perhaps one token in three hundred, and the other tokens
+of an answer pay for a wider set with some 5 % each. A smaller ratio is still an e-value.
 """
 
 import math
@@ -24,6 +25,7 @@ from scoring.records import PPM
 
 CAP = 100
 TOKEN_LIMIT = 4.0
+REMOVED_LIMIT = 1.5
 SEED_NOISE = 0.1
 """Laplace scale, in logit units, of honest differences between the scores of two tokens."""
 MARGIN_LIMIT = 2.0
@@ -185,7 +187,9 @@ def _compare(alternative: float, claimed: float) -> float:
     if math.isnan(alternative) or math.isnan(claimed):
         raise InvalidInput("the token statistics hold NaN", "tokens")
     # -inf against -inf says nothing about this alternative, and is not a number either.
-    return 0.0 if alternative == claimed else min(alternative - claimed, TOKEN_LIMIT)
+    if alternative == claimed:
+        return 0.0
+    return min(alternative - claimed, REMOVED_LIMIT if claimed == -math.inf else TOKEN_LIMIT)
 
 
 def _cap(log_ratio: float) -> float:

@@ -235,7 +235,7 @@ class LocalExaminer:
             top_p=exchange.top_p,
             top_k=exchange.top_k,
             seed=exchange.seed,
-            sampler=exchange.sampler if exchange.seed is not None else SAMPLER_NONE,
+            sampler=_find_sampler(exchange),
         )
         if exchange.token_ids is not None:
             return ClaimedAnswer(messages=exchange.messages, request=request)
@@ -256,6 +256,16 @@ def open_examiner(settings: ExaminerSettings) -> Iterator[LocalExaminer]:
     if settings.reference not in ("auto", "cpu", "cuda"):
         raise InvalidInput("this version re-runs answers in its own process: auto, cpu or cuda", "reference")
     yield LocalExaminer(settings, settings.reference)
+
+
+def _find_sampler(exchange: Exchange) -> str:
+    """Return the sampler whose noise is looked at: none where a filter was asked for.
+
+    Which tokens a filter keeps at its border depends on the numerics, and the winner with it: margins of filtered
+    requests are not calibrated.
+    """
+    is_filtered = exchange.top_p < 1.0 or exchange.top_k > 0
+    return SAMPLER_NONE if exchange.seed is None or is_filtered else exchange.sampler
 
 
 _OUTSIDE = "outside of the calibrated envelope"

@@ -82,6 +82,11 @@ def test_a_ratio_is_capped():
 
 def test_one_token_that_the_filter_removed_is_not_certainty():
     ratios = compute_log_ratios(build_answer(logprob=(-math.inf, -1.0), int4=build_alternative((-1.0, -1.0))))
+    assert ratios["int4"] == pytest.approx(channels.REMOVED_LIMIT)
+
+
+def test_one_wild_token_is_not_certainty():
+    ratios = compute_log_ratios(build_answer(logprob=(-30.0, -1.0), int4=build_alternative((-1.0, -1.0))))
     assert ratios["int4"] == pytest.approx(channels.TOKEN_LIMIT)
 
 
