@@ -6,9 +6,11 @@ from typing import TypeVar
 
 import click
 
-from validator.cli.output import print_json
+from validator.cli.output import print_facts, print_json, read_file, write_file
 
 T = TypeVar("T")
+FILE = click.Path(dir_okay=False, path_type=Path)
+MAX_PROFILE_BYTES = 4_000_000
 
 
 @click.group()
@@ -37,9 +39,8 @@ def show(name: str) -> None:
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
 )
-@click.option(
-    "--out", "out_path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Write the profile here."
-)
+@click.option("--key-file", type=FILE, help="Sign the profile: an account's 0x and 64 hex digits, mode 0600.")
+@click.option("--out", "out_path", type=FILE, required=True, help="Write the profile here.")
 def calibrate(
     name: str,
     cells: str,
@@ -49,13 +50,16 @@ def calibrate(
     hold_out: int,
     device: str,
     work: Path | None,
+    key_file: Path | None,
     out_path: Path,
 ) -> None:
-    """Measure how far honest runs differ and write the tolerance profile of audits.
+    """Measure how far honest runs differ and write the tolerance profile of audits (with a key: and a .sig beside it).
 
     Hours of work: everything is kept in the work folder, and the same command goes on where it was stopped.
     """
     from models.calibrate_audit import AuditCalibration, ProviderCell, run
+    from scoring.evidence.profile_signature import sign_profile
+    from validator.provider.identity import load_key
 
     task = AuditCalibration(
         model=name,
@@ -66,8 +70,39 @@ def calibrate(
         wide_requests=wide_requests,
         hold_out=hold_out,
     )
+    key = None if key_file is None else load_key(key_file)
     profile = _show_progress(lambda report: run(task, out_path, work, report))
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
+    if key is not None:
+        signed = sign_profile(profile, key)
+        write_file(out_path.with_suffix(".sig"), signed.encode())
+        click.echo(f"signed by 0x{signed.account.hex()}: {out_path.with_suffix('.sig')}")
+
+
+@model.command("verify-profile")
+@click.argument("profile_path", metavar="PROFILE", type=FILE)
+@click.option("--signature", "signature_path", type=FILE, required=True, help="The .sig file of who vouches for it.")
+def verify_profile(profile_path: Path, signature_path: Path) -> None:
+    """Check that a tolerance profile is whole and who signed it; exits with 1 when the signature is not for it."""
+    from scoring.evidence.profile import ToleranceProfile
+    from scoring.evidence.profile_signature import (
+        MAX_SIGNATURE_FILE_BYTES,
+        ProfileSignature,
+        verify_profile_signature,
+    )
+
+    profile = ToleranceProfile.decode(read_file(profile_path, MAX_PROFILE_BYTES))
+    signed = ProfileSignature.decode(read_file(signature_path, MAX_SIGNATURE_FILE_BYTES))
+    verify_profile_signature(profile, signed)
+    print_facts(
+        {
+            "profile": f"0x{signed.profile_digest.hex()}",
+            "signed by": f"0x{signed.account.hex()}",
+            "model": profile.model,
+            "cells": ", ".join(f"{cell.name} ({cell.requests} requests, {cell.role})" for cell in profile.cells),
+            "may slash": "no: development" if profile.development else "yes",
+        }
+    )
 
 
 @model.command("calibrate-network")
