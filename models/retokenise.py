@@ -41,7 +41,8 @@ class TextAnswer:
     """An answer as text. `finish_reason` is the provider's word, `stop` what the request asked for.
 
     `completion_tokens` is the provider's count (None: not said; with or without the end token are both understood).
-    `may_be_trimmed` says that this provider is not known to keep space at both ends.
+    `may_be_trimmed` says that this provider is not known to keep space at both ends: the last words are then in doubt.
+    Space that is missing in front is found with a seed alone; without one the first token is taken as it stands.
     """
 
     text: str
