@@ -23,7 +23,6 @@ from typing import Self
 
 from scoring.errors import InvalidInput
 from scoring.evidence.channels import (
-    CAP,
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
     PIT_IDS,
@@ -32,8 +31,9 @@ from scoring.evidence.channels import (
     TEXT,
     TEXT_ANY_ID,
     WEIGHTS_ALTERNATIVES,
-    build_text_id,
+    find_ratio_cap,
     get_channel,
+    list_text_ids,
 )
 from scoring.records import PPM
 
@@ -61,7 +61,7 @@ class AuditStatistic:
     @property
     def is_ratio(self) -> bool:
         """Whether it is a capped likelihood ratio, whose mean no choice of prompts moves."""
-        return _is_ratio(self.id)
+        return find_ratio_cap(self.id) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,14 @@ class AuditPlan:
     covers_all_settings: bool
 
     @cached_property
-    def ratio_mu_ppm(self) -> int:
-        """Return the bound for ratios against another member of the null: the largest of the grid's."""
-        return max((item.mu_ppm for item in self.statistics if item.id in _GRID_TEXT_IDS), default=PPM - 1)
+    def ratio_mu_ppm(self) -> dict[int, int]:
+        """Return by cap the bound for ratios against another member of the null: the largest of the grid's."""
+        found: dict[int, int] = {}
+        for item in self.statistics:
+            cap = find_ratio_cap(item.id)
+            if cap is not None and item.id in _GRID_TEXT_IDS:
+                found[cap] = max(found.get(cap, 0), item.mu_ppm)
+        return found
 
     @property
     def settings(self) -> tuple[int | None, ...]:
@@ -82,15 +87,15 @@ class AuditPlan:
         return (None, *range(len(GRID_IDS))) if self.covers_all_settings else (None,)
 
 
-_GRID_TEXT_IDS = frozenset(build_text_id(name) for name in GRID_IDS)
+_GRID_TEXT_IDS = frozenset(list_text_ids(GRID_IDS))
 _GROUPS = (
     ("seeded-margin-fine-v1", "seeded-margin-coarse-v1", "seeded-excess-v1", "seeded-gap-ratio-v1"),
     tuple(f"seeded-{name}-ratio-v1" for name in WEIGHTS_ALTERNATIVES),
     (TEXT_ANY_ID,),
-    tuple(build_text_id(name) for name in GRID_IDS),
-    tuple(build_text_id(name) for name in PIT_IDS),
-    tuple(build_text_id(name) for name in WEIGHTS_ALTERNATIVES),
-    tuple(build_text_id(name) for name in PROMPT_ALTERNATIVES),
+    list_text_ids(GRID_IDS),
+    list_text_ids(PIT_IDS),
+    list_text_ids(WEIGHTS_ALTERNATIVES),
+    list_text_ids(PROMPT_ALTERNATIVES),
 )
 
 
@@ -117,11 +122,8 @@ def build_audit_plan(mu_ppm: Mapping[str, int], channels: Sequence[str], covers_
 
 def _raise_bound(name: str, mu_ppm: int) -> int:
     # An answer without information has a ratio of 1, and may not gain: U is at least 1.
-    return max(mu_ppm, PPM // CAP) if _is_ratio(name) and mu_ppm > 0 else mu_ppm
-
-
-def _is_ratio(name: str) -> bool:
-    return name.startswith("text-") and name != TEXT_ANY_ID
+    cap = find_ratio_cap(name)
+    return mu_ppm if cap is None or mu_ppm <= 0 else max(mu_ppm, PPM // cap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +239,7 @@ def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> l
         if settings is not None:
             if g_ppm is None and statistic.id in unit.statistics_ppm:
                 g_ppm = 0
-            mu_ppm = max(mu_ppm, plan.ratio_mu_ppm) if statistic.is_ratio else mu_ppm
+            mu_ppm = max(mu_ppm, plan.ratio_mu_ppm.get(find_ratio_cap(statistic.id) or 0, 0))
         gains.append(0.0 if g_ppm is None else _compute_gain(g_ppm, _bound(statistic, mu_ppm, unit.is_drawn), share))
     return gains
 

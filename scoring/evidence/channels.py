@@ -2,9 +2,11 @@
 
 Two kinds, each betted on as a bounded mean (`scoring.evidence.wealth`):
 
-* *ratios* `text-...`: `g = min(LR, CAP) / CAP`, LR the likelihood ratio of the answer under one alternative against the
-  claim. The bet at the stake 1/mu is `min(LR, CAP) / U` with U = CAP mu: a capped likelihood ratio divided by the bound
-  of its honest mean. With exact numerics `E[LR | prompt] = 1` for every prompt, so that only numerics move it.
+* *ratios* `text-...-cC`: `g = min(LR, C) / C`, LR the likelihood ratio of the answer under one alternative against the
+  claim. The bet at the stake 1/mu is `min(LR, C) / U` with U = C mu: a capped likelihood ratio divided by the bound of
+  its honest mean. With exact numerics `E[LR | prompt] = 1` for every prompt, so that only numerics move it. A bound
+  costs about 20 C / n of U, hence two caps: the small one for alternatives that need many requests anyway, the large
+  one for those that need few.
 * *one-sided squashed ratios* `seeded-...-ratio`, `text-any`: `g = 1 - exp(-max(llr, 0) / 2)`: 0 for an answer without
   information, near 1 for a gross deviation; its honest mean is small but depends on the prompts.
 
@@ -23,7 +25,7 @@ from scoring.evidence.pit import BETA_SHAPES, compute_beta_log_ratios
 from scoring.evidence.statistics import STATISTIC_IDS, TokenColumns, compute_statistics, find_statistic
 from scoring.records import PPM
 
-CAP = 100
+CAPS = (8, 100)
 TOKEN_LIMIT = 4.0
 REMOVED_LIMIT = 1.5
 SEED_NOISE = 0.1
@@ -84,9 +86,14 @@ class AnswerColumns:
     settings: int | None = None
 
 
-def build_text_id(alternative: str) -> str:
-    """Return the id of the text-only ratio of an alternative."""
-    return f"text-{alternative}-v1"
+def build_text_id(alternative: str, cap: int) -> str:
+    """Return the id of the text-only ratio of an alternative under one of CAPS."""
+    return f"text-{alternative}-c{cap}-v1"
+
+
+def list_text_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the ratios of some alternatives under every cap."""
+    return tuple(build_text_id(name, cap) for name in alternatives for cap in CAPS)
 
 
 def build_seeded_id(alternative: str) -> str:
@@ -98,10 +105,20 @@ CHANNEL_STATISTIC_IDS = (
     *SEEDED_IDS,
     *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
     TEXT_ANY_ID,
-    *(build_text_id(name) for name in (*GRID_IDS, *PIT_IDS)),
-    *(build_text_id(name) for name in (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
+    *list_text_ids((*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
 )
 """Every statistic of an audit, in the order of a profile."""
+
+_RATIO_CAPS = {
+    build_text_id(name, cap): cap
+    for name in (*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
+    for cap in CAPS
+}
+
+
+def find_ratio_cap(statistic_id: str) -> int | None:
+    """Return the cap of a likelihood ratio, None for a statistic that is none."""
+    return _RATIO_CAPS.get(statistic_id)
 
 
 def get_channel(statistic_id: str) -> str:
@@ -123,8 +140,8 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     mixed = [ratios.get(name, 0.0) for name in ANY_ALTERNATIVES]
     if answer.alternatives.keys() >= {"int6", "int4"}:
         found[TEXT_ANY_ID] = _to_ppm(_squash(_log_mean_exp(mixed)))
-    found.update({build_text_id(name): _to_ppm(_cap(ratio)) for name, ratio in ratios.items()})
-    found.update({build_text_id(name): _to_ppm(_cap(ratio)) for name, ratio in _compute_pit_ratios(answer).items()})
+    for name, ratio in (*ratios.items(), *_compute_pit_ratios(answer).items()):
+        found.update({build_text_id(name, cap): _to_ppm(_limit(ratio, cap)) for cap in CAPS})
     return found
 
 
@@ -192,8 +209,8 @@ def _compare(alternative: float, claimed: float) -> float:
     return min(alternative - claimed, REMOVED_LIMIT if claimed == -math.inf else TOKEN_LIMIT)
 
 
-def _cap(log_ratio: float) -> float:
-    return min(math.exp(min(log_ratio, 700.0)), CAP) / CAP
+def _limit(log_ratio: float, cap: int) -> float:
+    return min(math.exp(min(log_ratio, 700.0)), cap) / cap
 
 
 def _squash(log_ratio: float) -> float:

@@ -6,7 +6,7 @@ from scoring.evidence.appraisal import AuditAppraisal, build_evidence, describe_
 from scoring.evidence.audit import MISSING, Unit, build_audit_plan
 from scoring.evidence.channels import GRID_IDS, TEXT
 
-MU_PPM = {"text-any-v1": 20_000, "text-int4-v1": 12_000}
+MU_PPM = {"text-any-v1": 20_000, "text-int4-c100-v1": 12_000}
 NAMED = ("int4", "int6", "hidden-prompt-safe")
 
 

@@ -15,9 +15,9 @@ from scoring.evidence.audit import (
     build_wealth,
     compute_gains,
 )
-from scoring.evidence.channels import CAP, CHANNEL_STATISTIC_IDS, GRID_IDS, SEEDED, TEXT
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, GRID_IDS, SEEDED, TEXT, find_ratio_cap
 
-FINE, ANY, RATIO = "seeded-margin-fine-v1", "text-any-v1", "text-int4-v1"
+FINE, ANY, RATIO = "seeded-margin-fine-v1", "text-any-v1", "text-int4-c100-v1"
 MU_PPM = {FINE: 50_000, ANY: 20_000, RATIO: 12_000}
 
 
@@ -58,7 +58,8 @@ def test_a_missing_answer_bets_the_smallest_factor():
 
 def test_an_answer_without_information_never_gains_however_small_the_bounds_are():
     plan = build_audit_plan(dict.fromkeys(CHANNEL_STATISTIC_IDS, 1_000), (SEEDED, TEXT), False)
-    empty = {statistic.id: 1_000_000 // CAP if statistic.is_ratio else 0 for statistic in plan.statistics}
+    caps = {statistic.id: find_ratio_cap(statistic.id) for statistic in plan.statistics}
+    empty = {name: 0 if cap is None else 1_000_000 // cap for name, cap in caps.items()}
     assert max(compute_gains(plan, Unit(statistics_ppm=empty))) <= 0.0
 
 
@@ -118,7 +119,7 @@ def test_an_amendment_replaces_what_was_not_computed():
 
 
 def test_other_settings_are_taken_at_the_widest_bound_of_the_grid():
-    mu_ppm = {"text-t91-p100-v1": 15_000, "text-t111-p100-v1": 40_000}
+    mu_ppm = {"text-t91-p100-c100-v1": 15_000, "text-t111-p100-c100-v1": 40_000}
     plan = build_audit_plan(mu_ppm, (TEXT,), True)
     unit = Unit(statistics_ppm=mu_ppm, by_settings={0: dict.fromkeys(mu_ppm, 40_000)})
     assert compute_gains(plan, unit, 0) == pytest.approx([0.0] * 2 * len(SHARES))

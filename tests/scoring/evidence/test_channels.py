@@ -11,7 +11,7 @@ from models.requests import GRID_POWERS, GRID_TOP_PS
 from scoring.errors import InvalidInput
 from scoring.evidence import channels
 from scoring.evidence.channels import (
-    CAP,
+    CAPS,
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
     SEEDED_IDS,
@@ -22,10 +22,10 @@ from scoring.evidence.channels import (
     compute_channel_statistics,
     compute_log_ratios,
     get_channel,
+    list_text_ids,
 )
 
 POINTS = len(GRID_IDS)
-NEUTRAL_PPM = 1_000_000 // CAP
 
 
 def build_answer(logprob=(-1.0,) * 8, grid=None, margin=None, gap=None, settings=None, **alternatives):
@@ -54,7 +54,8 @@ def test_every_statistic_has_one_id_and_a_channel():
 
 def test_an_answer_that_no_alternative_explains_better_gives_a_ratio_of_one():
     found = compute_channel_statistics(build_answer(int4=build_alternative((-1.0,) * 8)))
-    assert {found[build_text_id(name)] for name in (*GRID_IDS, "int4")} == {NEUTRAL_PPM}
+    for cap in CAPS:
+        assert {found[build_text_id(name, cap)] for name in (*GRID_IDS, "int4")} == {1_000_000 // cap}
 
 
 def test_an_empty_answer_says_nothing():
@@ -63,7 +64,7 @@ def test_an_empty_answer_says_nothing():
         build_answer(logprob=(), margin=(), gap=(), int8=empty, fp8=empty, int6=empty, int4=empty)
     )
     assert all(found[name] == 0 for name in found if not name.startswith("text-") or name == TEXT_ANY_ID)
-    assert all(found[build_text_id(name)] == NEUTRAL_PPM for name in GRID_IDS)
+    assert all(found[build_text_id(name, 100)] == 10_000 for name in GRID_IDS)
 
 
 def test_a_seeded_statistic_needs_a_seed():
@@ -77,7 +78,7 @@ def test_seeded_statistics_belong_to_the_claimed_sampling_alone():
 
 def test_a_ratio_is_capped():
     found = compute_channel_statistics(build_answer(int4=build_alternative((0.0,) * 8)))
-    assert found[build_text_id("int4")] == 1_000_000
+    assert {found[name] for name in list_text_ids(("int4",))} == {1_000_000}
 
 
 def test_one_token_that_the_filter_removed_is_not_certainty():
@@ -97,7 +98,7 @@ def test_what_neither_could_have_said_is_no_evidence():
 
 def test_an_alternative_that_could_not_have_said_it_is_excluded():
     found = compute_channel_statistics(build_answer(int4=build_alternative((-math.inf,) * 8)))
-    assert found[build_text_id("int4")] == 0
+    assert {found[name] for name in list_text_ids(("int4",))} == {0}
 
 
 def test_ratios_against_another_setting_are_taken_from_its_column():
