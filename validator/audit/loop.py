@@ -17,7 +17,9 @@ from validator.audit.progress import Ended, Progress
 from validator.audit.records import Appraisal, Examiner, Missing
 from validator.audit.worker import Worker
 
-MAX_BATCH = 16
+MIN_BATCH, MAX_BATCH = 8, 16
+"""A batch costs the alternatives' weights once, whatever its size: a few answers more are worth a short wait."""
+MAX_HOLD_S = 5.0
 REPORT_EVERY_S = 1.0
 MAX_SILENCE = 10
 """So many requests in a row without any answer end an audit."""
@@ -32,8 +34,8 @@ class LoopLimits:
 
     @property
     def ahead(self) -> int:
-        """How far asking may run ahead of the evidence."""
-        return max(8, 2 * self.concurrency)
+        """How far asking may run ahead of the evidence: one batch in the examiner, one on its way."""
+        return MIN_BATCH + max(MIN_BATCH, self.concurrency)
 
 
 class AuditLoop:
@@ -62,6 +64,7 @@ class AuditLoop:
         self._asking: dict[asyncio.Task[Entry], int] = {}
         self._examining: asyncio.Task[Sequence[Appraisal]] | None = None
         self._silent = 0
+        self._ready_since_s: float | None = None
 
     async def run(self) -> Ended:
         """Run until it is decided or nothing more may be asked; raises Unavailable when the reference fails."""
@@ -108,9 +111,17 @@ class AuditLoop:
 
     def _start_examining(self) -> None:
         ready = self._progress.take_ready(MAX_BATCH)
-        if self._examining is None and ready:
+        if self._examining is None and ready and self._is_worthwhile(len(ready)):
+            self._ready_since_s = None
             outcomes = [entry.outcome for entry in ready]
             self._examining = asyncio.create_task(self._worker.run(lambda: self._examiner.examine(outcomes)))
+
+    def _is_worthwhile(self, count: int) -> bool:
+        """Say whether to examine so many answers now, rather than wait for those in flight."""
+        now_s = time.monotonic()
+        if self._ready_since_s is None:
+            self._ready_since_s = now_s
+        return count >= MIN_BATCH or not self._asking or now_s - self._ready_since_s > MAX_HOLD_S
 
     async def _wait(self) -> None:
         waiting: set[asyncio.Task[Entry] | asyncio.Task[Sequence[Appraisal]]] = {*self._asking}

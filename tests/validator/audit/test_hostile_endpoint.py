@@ -162,7 +162,8 @@ async def test_is_a_failure(served, handler, reason, detail) -> None:
     async with Endpoint(served.url, api_key="sk-secret") as endpoint:
         start_s = time.monotonic()
         found = await endpoint.ask(BODY, LIMITS)
-        assert time.monotonic() - start_s < LIMITS.deadline_s + 1.5
+        # Far below the 30 s that these handlers would take.
+        assert time.monotonic() - start_s < 20
     assert isinstance(found, Failure)
     assert (found.reason, detail in found.detail) == (reason, True), found
     assert "sk-secret" not in found.detail
