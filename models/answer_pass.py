@@ -23,6 +23,12 @@ GRID_TEMPERATURE_TOP_P = tuple(
 )
 
 
+FIT_STEPS = 6
+FIT_BORDER = 0.005
+GOLDEN = 0.618
+MARGIN_LIMIT = 0.5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """An answer to examine: the conversation, the claimed sampling, and the tokens that are to be accounted for.
@@ -94,12 +100,34 @@ class ReferenceModel:
             for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
         ]
 
-    def examine_settings(self, claims: Sequence[Claim], settings: int) -> list[Any]:
-        """Return the reference columns of claims as if another point of the grid had been asked for."""
-        temperature, top_p = GRID_TEMPERATURE_TOP_P[settings]
+    def examine_settings(self, claims: Sequence[Claim], temperature: float, top_p: float) -> list[Any]:
+        """Return the reference columns of claims as if other sampling had been asked for."""
         requests = [replace(claim.request, temperature=temperature, top_p=top_p, top_k=0) for claim in claims]
         columns = score_batch(self.loaded, requests)
         return [limit_tokens(item, claim.found) for item, claim in zip(columns, claims, strict=True)]
+
+    def fit_settings(self, claims: Sequence[Claim], near: float) -> tuple[float, float]:
+        """Return the temperature and top-p under which seeded answers have the smallest margins.
+
+        A golden-section search around `near`; the top-p is the smallest set that holds every token, where that
+        explains more than none.
+        """
+        low, high = 0.8 * near, 1.25 * near
+        for _ in range(FIT_STEPS):
+            first, second = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+            if self._sum_margins(claims, first, 1.0) <= self._sum_margins(claims, second, 1.0):
+                high = second
+            else:
+                low = first
+        temperature = (low + high) / 2
+        columns = self.examine_settings(claims, temperature, 1.0)
+        top_p = min(max((value for item in columns for value in item.pit_low), default=1.0) + FIT_BORDER, 1.0)
+        filtered = self._sum_margins(claims, temperature, top_p)
+        return (temperature, top_p if filtered < self._sum_margins(claims, temperature, 1.0) else 1.0)
+
+    def _sum_margins(self, claims: Sequence[Claim], temperature: float, top_p: float) -> float:
+        columns = self.examine_settings(claims, temperature, top_p)
+        return sum(min(margin, MARGIN_LIMIT) for item in columns for margin in item.margin or ())
 
     def count_winners(self, claim: Claim, sampler: str) -> tuple[int, int]:
         """Return how many tokens of an answer are the seeded winners of a sampler, and how many tokens there are."""
@@ -121,6 +149,8 @@ def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
         margin=None if columns.margin is None else limit_margins(found, columns.margin),
         gap=columns.gap,
         entropy=columns.entropy,
+        pit_low=columns.pit_low,
+        pit_high=columns.pit_high,
     )
 
 

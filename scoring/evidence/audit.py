@@ -6,9 +6,11 @@ a window of an answer, at most as long as the answers that mu was calibrated on.
 
 * Claim `weights+sampling`: the null is the claimed sampling. Half of the wealth is staked at the start, half over later
   starts (weights 1/(s(s+1)) for blocks of START_BLOCK units), so that a provider that starts to cheat is found.
-* Claim `weights`: the null is every sampling of the grid (`channels.GRID_IDS`) and the claimed one. The e-value of a
-  composite null is the minimum over its members: whichever is true, that member's wealth bounds the minimum. A
-  deviation that other sampling settings explain is therefore reported and never proven.
+* Claim `weights`: the null is every sampling of the grid (`channels.GRID_IDS`), the claimed one, and, where seeds are
+  used, the one that fits the answers best (FITTED: the seed sees differences far below the steps of the grid; it is
+  given no evidence from the text). The e-value of a composite null is the minimum over its members: whichever is true,
+  that member's wealth bounds the minimum. A deviation that other sampling settings explain is therefore reported and
+  never proven.
 
 What lowers evidence: a missing answer bets the smallest factor; prompts that the generator did not draw have their mean
 bounds multiplied by FOREIGN_FACTOR (ratios hold for every prompt and are not touched); a seeded statistic that was not
@@ -40,6 +42,8 @@ from scoring.records import PPM
 SHARES = (0.15, 0.4, 0.7, 0.97)
 """Stakes as shares of 1/mu; at 0.97 a ratio is nearly the capped likelihood ratio itself."""
 START_BLOCK = 8
+FITTED = -1
+"""The member of a wide null whose sampling was fitted to the answers themselves."""
 FOREIGN_FACTOR = 3
 """Honest answers to code had three times the mean of a likelihood statistic calibrated on general instructions."""
 
@@ -83,8 +87,11 @@ class AuditPlan:
 
     @property
     def settings(self) -> tuple[int | None, ...]:
-        """Return the members of the null: None is the claimed sampling, a number is a place in GRID_IDS."""
-        return (None, *range(len(GRID_IDS))) if self.covers_all_settings else (None,)
+        """Return the members of the null: None is the claimed sampling, a number from 0 a place in GRID_IDS."""
+        if not self.covers_all_settings:
+            return (None,)
+        is_seeded = any(get_channel(statistic.id) == SEEDED for statistic in self.statistics)
+        return (None, *range(len(GRID_IDS)), *((FITTED,) if is_seeded else ()))
 
 
 _GRID_TEXT_IDS = frozenset(list_text_ids(GRID_IDS))
@@ -157,6 +164,7 @@ class Wealth:
 
     plan: AuditPlan
     units: int
+    seeded_units: int
     early: Mapping[int | None, tuple[float, ...]]
     late: tuple[float, ...]
     """Later starts, for the claimed sampling: a member of a wider null is not given the benefit."""
@@ -168,7 +176,9 @@ class Wealth:
             gains = compute_gains(self.plan, unit, settings)
             early[settings] = tuple(map(sum, zip(self.early[settings], gains, strict=True)))
         late = self._add_late(compute_gains(self.plan, unit))
-        return replace(self, units=self.units + 1, early=early, late=late)
+        is_seeded = any(get_channel(name) == SEEDED for name in unit.statistics_ppm)
+        seeded_units = self.seeded_units + is_seeded
+        return replace(self, units=self.units + 1, seeded_units=seeded_units, early=early, late=late)
 
     def amend(self, amendment: Amendment) -> Self:
         """Return the wealth with a seeded g = 0 under another member of the null replaced by what was found."""
@@ -200,8 +210,12 @@ class Wealth:
 
     @property
     def log_e(self) -> float:
-        """Return the log e-value against the whole null: the minimum over its members."""
-        return min(self.compute_log(settings) for settings in self.plan.settings)
+        """Return the log e-value against the whole null: the minimum over its members.
+
+        While no seed was looked at, only the grid matters: text alone sees no finer steps.
+        """
+        members = [settings for settings in self.plan.settings if settings != FITTED or self.seeded_units]
+        return min(self.compute_log(settings) for settings in members)
 
     def _add_late(self, gains: Sequence[float]) -> tuple[float, ...]:
         """Return the later starts after one more unit; block s opens with 1/(s(s+1)) of the unit."""
@@ -219,6 +233,7 @@ def build_wealth(plan: AuditPlan) -> Wealth:
     return Wealth(
         plan=plan,
         units=0,
+        seeded_units=0,
         early=dict.fromkeys(plan.settings, (0.0,) * bets),
         late=(-math.inf,) * bets,
     )

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 
+from models.answer_pass import GRID_TEMPERATURE_TOP_P, ReferenceModel, cut_columns
 from models.answer_pass import Claim as ClaimedAnswer
-from models.answer_pass import ReferenceModel, cut_columns
 from models.profiles import find_profile
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ReferenceRequest
 from models.retokenise import Retokenised, TextAnswer
 from scoring.errors import InvalidInput, OracleError, Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
-from scoring.evidence.audit import MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
+from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
@@ -32,6 +32,7 @@ from scoring.records import PPM
 from validator.audit.records import Claim, ExaminerSettings, Exchange, Missing, Outcome, ReferenceFacts
 
 MAX_WINDOWS = 8
+FIT_ANSWERS = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
 UNCALIBRATED_MU_PPM = 300_000
 """Bounds for a model without a profile: wide enough for an alarm, never for a proof."""
@@ -51,6 +52,7 @@ class LocalExaminer:
         self._evidence: AuditEvidence | None = None
         self._examined: list[tuple[ClaimedAnswer, bool]] = []
         self._amended: dict[int, int] = {}
+        self._fitted: tuple[float, float] | None = None
         self.facts = ReferenceFacts(
             model=manifest.name,
             manifest_digest=self._digest,
@@ -66,7 +68,7 @@ class LocalExaminer:
             [channel for channel in channels if channel in CHANNELS],
             self._settings.claim is Claim.WEIGHTS,
         )
-        self._examined, self._amended = [], {}
+        self._examined, self._amended, self._fitted = [], {}, None
         self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._profile is not None)
         return self._evidence
 
@@ -171,7 +173,8 @@ class LocalExaminer:
     def _amend(self, evidence: AuditEvidence) -> tuple[Amendment, ...]:
         """Return seeded statistics under the members of the null that still stand, once the claimed one has fallen.
 
-        A member that fits the text best is tried first; as soon as one stands after all, no other is needed.
+        A member that fits the text best is tried first; as soon as one stands after all, no other is needed. Last comes
+        the sampling that fits these answers best, which no grid holds.
         """
         if evidence.wealth.compute_log() < evidence.log_threshold or not evidence.wealth.plan.covers_all_settings:
             return ()
@@ -185,14 +188,21 @@ class LocalExaminer:
             for amendment in fresh:
                 evidence = replace(evidence, wealth=evidence.wealth.amend(amendment))
             if evidence.wealth.compute_log(settings) < evidence.log_threshold:
-                break
+                return tuple(found)
+        if FITTED in evidence.wealth.plan.settings:
+            found += self._examine_settings(FITTED, near=GRID_TEMPERATURE_TOP_P[ranked[0]][0])
         return tuple(found)
 
-    def _examine_settings(self, settings: int) -> list[Amendment]:
+    def _examine_settings(self, settings: int, near: float = 1.0) -> list[Amendment]:
         done = self._amended.get(settings, 0)
         claims = [(claim, drawn) for claim, drawn in self._examined[done:] if claim.request.sampler in SEEDED_SAMPLERS]
         self._amended[settings] = len(self._examined)
-        columns = self._model.examine_settings([claim for claim, _ in claims], settings)
+        if not claims:
+            return []
+        if settings == FITTED and self._fitted is None:
+            self._fitted = self._model.fit_settings([claim for claim, _ in claims[-FIT_ANSWERS:]], near)
+        temperature, top_p = (self._fitted or (1.0, 1.0)) if settings == FITTED else GRID_TEMPERATURE_TOP_P[settings]
+        columns = self._model.examine_settings([claim for claim, _ in claims], temperature, top_p)
         amendments = []
         for (claim, is_drawn), tokens in zip(claims, columns, strict=True):
             answer = AnswerColumns(

@@ -6,6 +6,7 @@ import pytest
 
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import (
+    FITTED,
     FOREIGN_FACTOR,
     MISSING,
     SHARES,
@@ -90,7 +91,7 @@ def test_one_channel_alone_is_counted_as_if_all_had_been_staked_on_it():
 
 
 def test_the_e_value_of_a_wide_null_is_that_of_its_kindest_member():
-    wealth = build(covers_all_settings=True)
+    wealth = build((TEXT,), covers_all_settings=True)
     kind = GRID_IDS.index("t91-p100")
     for _ in range(6):
         against = {place: dict.fromkeys((ANY, RATIO), 1_000_000) for place in range(len(GRID_IDS)) if place != kind}
@@ -108,6 +109,28 @@ def test_a_seeded_statistic_that_was_not_computed_for_a_member_counts_against_th
     wealth = build((SEEDED,), covers_all_settings=True)
     wealth = add(wealth, 5, **{FINE: 1_000_000})
     assert wealth.compute_log(0) < 0.0 < wealth.compute_log()
+
+
+def test_with_seeds_the_fitted_sampling_must_fall_too():
+    wealth = build((SEEDED,), covers_all_settings=True)
+    for _ in range(6):
+        wealth = add(wealth, 1, **{FINE: 1_000_000})
+        for settings in range(len(GRID_IDS)):
+            wealth = wealth.amend(Amendment(settings=settings, statistics_ppm={FINE: 1_000_000}, is_drawn=True))
+    assert wealth.log_e == wealth.compute_log(FITTED) < 0.0
+
+
+def test_the_fitted_sampling_does_not_matter_while_no_seed_was_looked_at():
+    wealth = build(covers_all_settings=True)
+    for _ in range(8):
+        told = dict.fromkeys((ANY, RATIO), 1_000_000)
+        against = dict.fromkeys(range(len(GRID_IDS)), told)
+        wealth = wealth.add(Unit(statistics_ppm=told, by_settings=against))
+    assert wealth.log_e > math.log(1e6)
+
+
+def test_without_seeds_there_is_nothing_finer_than_the_grid():
+    assert FITTED not in build((TEXT,), covers_all_settings=True).plan.settings
 
 
 def test_an_amendment_replaces_what_was_not_computed():
