@@ -1,0 +1,50 @@
+"""Calibration of audits: cells are parsed, a small real run gives a profile, and a second run finds everything done."""
+
+import pytest
+
+from models.calibrate_audit import AuditCalibration, ProviderCell, run
+from scoring.errors import InvalidInput
+from scoring.evidence.audit import build_audit_plan
+from scoring.evidence.channels import TEXT_ANY_ID
+from scoring.evidence.profile import ALL, ToleranceProfile
+
+CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}
+
+
+@pytest.mark.parametrize(("text", "expected"), CELLS.items(), ids=CELLS.keys())
+def test_a_cell_is_read(text, expected):
+    cell = ProviderCell.parse(text)
+    assert (cell.dtype, cell.batch, cell.attention) == expected
+
+
+REFUSED = {"nothing": "", "no batch": "bf16", "a word": "bf16/many", "batch 0": "bf16/0", "too much": "bf16/1/sdpa/x"}
+
+
+@pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
+def test_refuses_a_cell_of(text):
+    with pytest.raises(InvalidInput, match="DTYPE/BATCH"):
+        ProviderCell.parse(text)
+
+
+@pytest.mark.parametrize("changes", [{"cells": ()}, {"requests": 1}, {"hold_out": 1}], ids=["cells", "few", "hold-out"])
+def test_refuses_to_measure_nothing(changes):
+    with pytest.raises(InvalidInput):
+        AuditCalibration(**changes)
+
+
+@pytest.mark.slow
+def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
+    task = AuditCalibration(
+        cells=(ProviderCell.parse("bf16/8"),), requests=16, hold_out=8, max_tokens=16, alternative_requests=2
+    )
+    heard = []
+    profile = run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what))
+    assert {item.stratum for item in profile.cells[0].measurements} >= {ALL, "prose"}
+    assert profile.development
+    assert TEXT_ANY_ID in profile.compute_mu_ppm()
+    assert profile.cells[0].hold_out.n == 8
+    build_audit_plan({name: mu for name, mu in profile.compute_mu_ppm().items() if mu < 10**6}, ("seeded",), False)
+    heard.clear()
+    again = run(task, tmp_path / "q.json", tmp_path / "work", lambda done, total, what: heard.append(what))
+    assert heard == []
+    assert again == profile == ToleranceProfile.decode((tmp_path / "q.json").read_bytes())
