@@ -53,8 +53,9 @@ PROMPT_ALTERNATIVES = (
     "template-role-lines",
     "template-none",
 )
-ANY_ALTERNATIVES = (*GRID_IDS, "int6", "int4")
-"""What `text-any` mixes within a request, for gross cheats; all of them must have been run."""
+ANY_ALTERNATIVES = ("t71-p100", "t143-p100", "int6", "int4")
+"""What `text-any` mixes within a request: far from the claim, so that honest answers seldom favour one of them. The
+weights among them must have been run."""
 SEEDED, TEXT = "seeded", "text"
 CHANNELS = (SEEDED, TEXT)
 
