@@ -24,7 +24,7 @@ from models.tolerances import HonestRequest, compute_log_share, describe_runtime
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
 from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, SEEDED, TEXT
-from scoring.evidence.profile import MAIN, WIDE, Cell, HoldOut, ToleranceProfile, is_development
+from scoring.evidence.profile import ALL, MAIN, WIDE, Cell, HoldOut, ToleranceProfile, is_development
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, build_outline
 from scoring.records import PPM
@@ -247,12 +247,15 @@ def build_profile(task: AuditCalibration, collection: Collection) -> TolerancePr
         for cell in (*task.cells, *task.wide_cells)
     }
     # One bound for each statistic and main cell; what has few requests is covered, not bounded.
-    bounds = len(task.cells) * len(CHANNEL_STATISTIC_IDS)
+    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * len(CHANNEL_STATISTIC_IDS))
+    measured = {cell: measure(requests, STRATA_V2, log_one_over_delta) for cell, requests in found.items()}
+    # A statistic that some main cell or stratum lacks has no bound that holds everywhere.
+    shared = set.intersection(*({(item.statistic, item.stratum) for item in measured[cell]} for cell in task.cells))
+    whole = {name for name, _ in shared if all((name, stratum) in shared for stratum in (ALL, *STRATA_V2))}
     cells = []
     for cell, requests in found.items():
         if not requests:
             raise InvalidInput(f"no honest answers of {cell.name}", "cells")
-        measurements = measure(requests, STRATA_V2, compute_log_share(ONE_OVER_DELTA, bounds))
         cells.append(
             Cell(
                 name=f"{VERIFIER_DTYPE}<-{cell.name}",
@@ -263,7 +266,7 @@ def build_profile(task: AuditCalibration, collection: Collection) -> TolerancePr
                 provider_batch=cell.batch,
                 requests=len(requests),
                 seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
-                measurements=measurements,
+                measurements=tuple(item for item in measured[cell] if item.statistic in whole),
                 hold_out=NO_HOLD_OUT,
                 **describe_runtime(verifier.device, cell.attention),
             )
