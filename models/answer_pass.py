@@ -1,12 +1,12 @@
 """Everything that the reference model says of claimed answers: the claim, its alternatives, and the noise of seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 from models.alternative_pass import compute_alternative_columns
-from models.alternatives import KIND_WEIGHTS, Alternative, AlternativeColumns, list_alternatives
+from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, Alternative, AlternativeColumns, list_alternatives
 from models.load import LoadedModel, decode_tokens, load_model, render_prompt
 from models.packing import pack_linears
 from models.reference import score_batch
@@ -23,6 +23,7 @@ GRID_TEMPERATURE_TOP_P = tuple(
 )
 
 
+WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
 FIT_STEPS = 6
 FIT_BORDER = 0.005
 GOLDEN = 0.618
@@ -74,8 +75,12 @@ class ReferenceModel:
             found[place] = item
         return found
 
-    def examine(self, claims: Sequence[Claim]) -> list[AnswerColumns]:
-        """Return the columns of each claim, with every alternative that applies to it; one prefill each."""
+    def examine(self, claims: Sequence[Claim], bounded: Collection[str], explained: int) -> list[AnswerColumns]:
+        """Return the columns of each claim, with the alternatives that apply to it; one prefill each.
+
+        `bounded` alternatives are bet on and run on every claim. Other prompts only help to explain, and are run on the
+        first `explained` claims; other weights without a bound are left out.
+        """
         requests = [claim.request for claim in claims]
         tokens = [
             limit_tokens(columns, claim.found)
@@ -83,10 +88,12 @@ class ReferenceModel:
         ]
         found: list[dict[str, Any]] = [{} for _ in claims]
         for alternative in self.alternatives:
+            is_bounded = alternative.id in bounded
+            count = len(claims) if is_bounded else 0 if alternative.kind in WEIGHTS_KINDS else explained
             # Only other weights are compared with the seed: the noise of a prompt's alternatives costs as much again.
             asked = requests if alternative.kind == KIND_WEIGHTS else [_forget_seed(request) for request in requests]
-            messages = [claim.messages for claim in claims]
-            rows = compute_alternative_columns(self.loaded, alternative, asked, messages, shelf=self._shelf)
+            messages = [claim.messages for claim in claims[:count]]
+            rows = compute_alternative_columns(self.loaded, alternative, asked[:count], messages, shelf=self._shelf)
             for place, row in enumerate(rows):
                 if isinstance(row, AlternativeColumns):
                     found[place][alternative.id] = row

@@ -23,9 +23,11 @@ from scoring.evidence.channels import (
     GRID_IDS,
     SEEDED_IDS,
     AnswerColumns,
+    build_seeded_id,
     compute_channel_statistics,
     compute_log_ratios,
     get_channel,
+    list_text_ids,
 )
 from scoring.evidence.profile import ToleranceProfile
 from scoring.records import PPM
@@ -33,6 +35,8 @@ from validator.audit.records import Claim, ExaminerSettings, Exchange, Missing, 
 
 MAX_WINDOWS = 8
 FIT_ANSWERS = 8
+EXPLAINED_ANSWERS = 6
+"""Alternatives without a bound are run on so many answers: enough to name a hidden prompt, and no more waiting."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
 UNCALIBRATED_MU_PPM = 300_000
 """Bounds for a model without a profile: wide enough for an alarm, never for a proof."""
@@ -105,11 +109,24 @@ class LocalExaminer:
 
     def _appraise(self, outcomes: Sequence[Outcome]) -> list[AuditAppraisal]:
         claims, notes = self._build_claims(outcomes)
-        columns = iter(self._model.examine([claim for claim in claims if claim is not None]))
+        known = [claim for claim in claims if claim is not None]
+        explained = max(EXPLAINED_ANSWERS - len(self._examined), 0)
+        columns = iter(self._model.examine(known, self._find_bounded(), explained))
         return [
             self._appraise_one(outcome, claim, next(columns)) if claim is not None else self._explain(outcome, note)
             for outcome, claim, note in zip(outcomes, claims, notes, strict=True)
         ]
+
+    def _find_bounded(self) -> set[str]:
+        """Return the alternatives that the plan bets on; all of them when there is no profile."""
+        if self._profile is None:
+            return {item.id for item in self._model.alternatives}
+        planned = {statistic.id for statistic in self._get_plan().statistics}
+        return {
+            item.id
+            for item in self._model.alternatives
+            if planned & {build_seeded_id(item.id), *list_text_ids((item.id,))}
+        }
 
     def _explain(self, outcome: Outcome, note: str) -> AuditAppraisal:
         """Return the appraisal of an outcome that cannot be re-run: the smallest factor when the provider caused it."""
