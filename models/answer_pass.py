@@ -16,7 +16,7 @@ from models.retokenise_seeded import find_sampled_tokens
 from models.token_bytes import TokenBytes
 from models.tolerances import compute_answer_pits
 from models.variant_weights import WeightsShelf
-from scoring.evidence.channels import GRID_IDS, AnswerColumns
+from scoring.evidence.channels import AnswerColumns
 
 GRID_TEMPERATURE_TOP_P = tuple(
     (20 / power, top_p) for power in (28, 24, 22, 20, 18, 16, 14) for top_p in (1.0, 0.95, 0.9)
@@ -146,13 +146,10 @@ def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
     """Return reference columns with positions in doubt in the provider's favour."""
     if found is None:
         return columns
-    certain = [1.0 if place < found.certain_tokens else 0.0 for place in range(len(columns.logprob))]
     return SimpleNamespace(
         logprob=limit_logprobs(found, columns.logprob),
-        # A doubtful place says nothing of the settings either.
-        grid_logprob=tuple(
-            row if sure else (0.0,) * len(GRID_IDS) for row, sure in zip(columns.grid_logprob, certain, strict=True)
-        ),
+        # The claim's probability is taken for 1 in doubt; an alternative's stays, or the ratio would be no e-value.
+        grid_logprob=columns.grid_logprob,
         margin=None if columns.margin is None else limit_margins(found, columns.margin),
         gap=columns.gap,
         entropy=columns.entropy,
