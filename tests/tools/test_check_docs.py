@@ -70,7 +70,7 @@ def test_finds_nothing_wrong_with(project: Path, name: str, text: str) -> None:
         ("a dead link with a part", "[feed](docs/fed.md#part)\n", "README.md: dead link docs/fed.md#part"),
         ("an unknown target", in_shell("make dmeo"), "README.md: no make target dmeo"),
         ("one unknown target of two", in_shell("make demo tset"), "README.md: no make target tset"),
-        ("an unknown command", in_shell("quiver audit x"), "README.md: no command 'audit' in quiver"),
+        ("an unknown command", in_shell("quiver adit x"), "README.md: no command 'adit' in quiver"),
         ("an unknown command of a group", in_shell("quiver feed put"), "README.md: no command 'put' in feed"),
         ("an unknown option", in_shell("quiver feed verify --age 5"), "README.md: quiver verify has no option --age"),
         (

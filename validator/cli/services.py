@@ -120,7 +120,13 @@ def provider() -> None:
 @click.option("--model", default="bundled", show_default=True, help="`bundled`, a folder, a GGUF file, or a hub id.")
 @click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--sampler", type=click.Choice(SEEDED_SAMPLERS), default=SEEDED_SAMPLERS[0], show_default=True)
+@click.option(
+    "--sampler",
+    type=click.Choice(SEEDED_SAMPLERS),
+    default=SEEDED_SAMPLERS[0],
+    show_default=True,
+    help="How tokens are drawn from the seed of a request; the offer names it.",
+)
 @click.option("--toploc", is_flag=True, help="Send activation proofs with every answer.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
