@@ -10,6 +10,7 @@ from scoring.probe_habits import BARE_MESSAGES
 from scoring.probe_outlines import STRATA_V2, TurnOutline, build_outline
 
 pytestmark = pytest.mark.slow
+COUNT = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ def draw(count, shorten=True):
 def written(tiny):
     from models.probe_writer import write_probes
 
-    return write_probes(tiny, draw(60))
+    return write_probes(tiny, draw(COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +51,11 @@ def conversation(written):
     return next(probe for probe in written if [turn.role for turn in probe.turns] == ["user", "assistant", "user"])
 
 
-@pytest.fixture(scope="module")
-def retried(written):
-    """A probe with a turn whose first attempt was refused."""
-    return next(probe for probe in written if len(probe.turns[0].attempts) > 1)
-
-
 @pytest.mark.parametrize("max_rows", [1, 5])
 def test_a_probe_does_not_depend_on_the_batch_it_was_written_in(tiny, written, max_rows):
     from models.probe_writer import write_probes
 
-    assert write_probes(tiny, draw(20), max_rows=max_rows) == written[:20]
+    assert write_probes(tiny, draw(COUNT)[:10], max_rows=max_rows) == written[:10]
 
 
 def test_no_message_is_empty(written):
@@ -95,7 +90,11 @@ def change_seeds(probe):
 
 LIES = [
     pytest.param(lambda p: change_turn(p, 0, text=p.turns[0].text + " now"), "its tokens say", id="another text"),
-    pytest.param(lambda p: change_turn(p, -1, attempts=p.turns[0].attempts), "", id="the tokens of another turn"),
+    pytest.param(
+        lambda p: change_turn(p, -1, attempts=p.turns[0].attempts),
+        "its tokens say|does not end|attempts",
+        id="the tokens of another turn",
+    ),
     pytest.param(lambda p: replace(p, turns=p.turns[:-1]), "not those of the outline", id="a turn left out"),
     pytest.param(lambda p: change_turn(p, 0, attempts=()), "has 0 attempts", id="no attempt"),
     pytest.param(
@@ -119,19 +118,28 @@ def test_refuses_a_probe_that_does_not_follow_from_its_outline(tiny, conversatio
         verify_written_probe(tiny, lie(conversation))
 
 
+def forge(tiny, probe, attempts):
+    """Return a probe whose first message is what some attempts of our own say, by the rules."""
+    from models.probe_text import clean_text
+
+    text = clean_text(tiny, probe.outline.turns[0], attempts)
+    return change_turn(probe, 0, attempts=attempts, text=text)
+
+
 def test_refuses_a_probe_written_again_although_its_first_attempt_was_good(tiny, conversation):
     from models.probe_writer import verify_written_probe
 
-    first = conversation.turns[0].attempts[-1]
+    good = (*(number for byte in b" nice joke" for number in encode_byte(tiny, byte)), END)
     with pytest.raises(VerificationFailed, match="was good"):
-        verify_written_probe(tiny, change_turn(conversation, 0, attempts=(first, first)))
+        verify_written_probe(tiny, forge(tiny, conversation, (good, good)))
 
 
-def test_refuses_a_probe_that_hides_a_refused_attempt(tiny, retried):
+def test_refuses_a_message_that_the_writer_seed_does_not_draw(tiny, conversation):
     from models.probe_writer import verify_written_probe
 
+    chosen = (*(number for byte in b" nice joke" for number in encode_byte(tiny, byte)), END)
     with pytest.raises(VerificationFailed, match="below the seeded winner"):
-        verify_written_probe(tiny, change_turn(retried, 0, attempts=retried.turns[0].attempts[1:]))
+        verify_written_probe(tiny, forge(tiny, conversation, (chosen,)))
 
 
 END = 256
@@ -202,7 +210,7 @@ def test_refuses_a_model_without_chat_template(tiny, monkeypatch):
 def test_the_bundled_model_writes_what_a_stranger_can_check(bundled_fp32):
     from models.probe_writer import verify_written_probe, write_probes
 
-    probes = write_probes(bundled_fp32, draw(6, shorten=False))
-    assert write_probes(bundled_fp32, draw(6, shorten=False)[:2], max_rows=1) == probes[:2]
+    probes = write_probes(bundled_fp32, draw(4, shorten=False))
+    assert write_probes(bundled_fp32, draw(4, shorten=False)[:2], max_rows=1) == probes[:2]
     for probe in probes:
         verify_written_probe(bundled_fp32, probe)
