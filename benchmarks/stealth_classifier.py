@@ -49,11 +49,16 @@ class TextSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Separation:
-    """How well two sets are told apart: AUC of left-out texts, its 95 % interval, how many texts each."""
+    """How well two sets are told apart: AUC of left-out texts, its 95 % interval, how many texts each.
+
+    `caught` is the share of the first set that scores above nine tenths of the second: the probes that a provider
+    catches when it treats one customer in ten with care.
+    """
 
     auc: float
     low: float
     high: float
+    caught: float
     first_count: int
     second_count: int
 
@@ -81,6 +86,7 @@ def measure_separation(first: TextSet, second: TextSet, blocks: Sequence[str]) -
         auc=float(roc_auc_score(labels, scores)),
         low=low,
         high=high,
+        caught=float((scores[labels == 1] > np.quantile(scores[labels == 0], 0.9)).mean()),
         first_count=len(first.texts),
         second_count=len(second.texts),
     )

@@ -35,7 +35,8 @@ SECOND_FILE = "data/IFBench_test.jsonl"
 MAX_CHARACTERS = 240
 """Longer real requests are left out: probes are short because every token of theirs is paid for."""
 _SENTENCE = re.compile(r"(?<=[.?!])\s+|\n+")
-# IFBench adds constraints on the answer to requests of people; a sentence with these words is one of them.
+# IFBench adds constraints on the answer to requests of people. A sentence with one of these words is taken for such a
+# constraint, in every set alike: missing from one set alone they would tell it from the other.
 _ADDED = re.compile(r"respon|paragraph|sentence|word|include|bullet|stairs|index|keyword|emoji|quotes|title case", re.I)
 
 
@@ -74,13 +75,13 @@ def read_second_corpus() -> list[str] | None:
     except MissingExtra:
         return None
     prompts = [str(json.loads(line)["prompt"]) for line in path.read_text(encoding="utf-8").splitlines()]
-    starts = [cut_first_sentence(prompt) for prompt in prompts]
-    return [start for start in starts if not _ADDED.search(start)]
+    return select_first_sentences(prompts)
 
 
-def cut_first_sentence(text: str) -> str:
-    """Return a text up to its first full stop, question mark, exclamation mark or line end."""
-    return _SENTENCE.split(text.strip(), maxsplit=1)[0]
+def select_first_sentences(texts: Sequence[str]) -> list[str]:
+    """Return texts up to their first full stop, question or exclamation mark or line end: short ones, unconstrained."""
+    starts = [_SENTENCE.split(text.strip(), maxsplit=1)[0] for text in texts]
+    return [start for start in starts if len(start) <= MAX_CHARACTERS and not _ADDED.search(start)]
 
 
 def build_template_probes(count: int) -> list[str]:
