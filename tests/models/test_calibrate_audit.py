@@ -5,7 +5,6 @@ import pytest
 from models.calibrate_audit import AuditCalibration, ProviderCell, run
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
-from scoring.evidence.channels import TEXT_ANY_ID
 from scoring.evidence.profile import ALL, ToleranceProfile
 
 CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}
@@ -41,7 +40,7 @@ def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
     profile = run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what))
     assert {item.stratum for item in profile.cells[0].measurements} >= {ALL, "prose"}
     assert profile.development
-    assert TEXT_ANY_ID in profile.compute_mu_ppm()
+    assert "seeded-margin-fine-v1" in profile.compute_mu_ppm()
     assert profile.cells[0].hold_out.n == 8
     build_audit_plan({name: mu for name, mu in profile.compute_mu_ppm().items() if mu < 10**6}, ("seeded",), False)
     heard.clear()

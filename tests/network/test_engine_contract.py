@@ -76,7 +76,8 @@ async def test_a_seeded_honest_answer_has_margins_near_zero(engine: Any) -> None
     assert len(tokens.margin) == len(tokens.gap) == len(tokens.logprob) == len(answer.token_ids)
     assert all(len(row) == len(GRID) for row in tokens.grid_logprob)
     assert all(0.0 <= margin < 0.5 for margin in tokens.margin)
-    assert max(compute_statistics(tokens, 6, ("seeded-margin-fine-v1",))) < 1_000_000
+    # Six tokens: one honest flip saturates the fine scale, which is made for answers ten times as long.
+    assert max(compute_statistics(tokens, 6, ("seeded-margin-coarse-v1",))) < 1_000_000
 
 
 async def test_without_a_seed_there_are_no_margins(engine: Any) -> None:

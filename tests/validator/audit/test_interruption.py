@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def running(served, tmp_path):
     """Start an audit that takes a while, and wait until some answers are kept."""
-    served.fake.delay_s = 0.2
+    served.fake.delay_s = 0.5
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent / 'support'}:{ROOT}"}
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, served.url, str(tmp_path / "result.json")],
@@ -46,6 +46,8 @@ def running(served, tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end_s
         time.sleep(0.02)
+    # No further answer comes, however late the signal is: the audit cannot end by itself first.
+    served.fake.delay_s = 60.0
     yield process
     process.kill()
     process.communicate()
