@@ -7,10 +7,15 @@ import math
 import pytest
 from audit_fakes import FakeEndpoint, refuse
 
+from models.requests import ChatMessage
 from scoring.errors import InvalidInput, Unavailable
+from validator.audit.asked import Asked
 from validator.audit.command import run_audit
 from validator.audit.journal import read_journal
 from validator.audit.options import AuditOptions
+from validator.audit.outcomes import Entry, Origin
+from validator.audit.plan import ProbingPlan
+from validator.audit.progress import Progress
 from validator.audit.records import Exchange, Missing
 from validator.audit.transcript import load_transcript
 
@@ -53,10 +58,27 @@ def test_a_lying_endpoint_is_proven_after_a_few_requests(run, served) -> None:
     assert "int4 weights" in result["sentence"]
 
 
-def test_asking_does_not_run_far_ahead_of_the_evidence(run, served) -> None:
+def test_asking_does_not_run_far_ahead_of_the_evidence(run, served, opener) -> None:
     served.fake.share_of_lies = 1.0
+    opener.delay_s = 1.0
     _, result = run()
     assert result["requests_asked"] <= 8 + 8
+
+
+def test_answers_are_examined_in_batches(run, opener) -> None:
+    run(max_requests=24)
+    assert len(opener.examiner.batches) <= 4
+
+
+def test_evidence_waits_for_the_request_that_comes_next() -> None:
+    progress = Progress(plan=ProbingPlan(seed=bytes(32)))
+    asked = Asked(messages=(ChatMessage(role="user", content="Hi"),), max_tokens=8)
+    taken = []
+    for index in (2, 1, 0, 4):
+        missing = Missing(index=index, reason="timeout")
+        progress.add(Entry(origin=Origin(index=index), asked=asked, outcome=missing))
+        taken.append([entry.origin.index for entry in progress.take_ready(9)])
+    assert taken == [[], [], [0, 1, 2], [0, 1, 2]]
 
 
 def test_every_probe_has_another_seed_and_prompts_that_were_drawn(run, served, opener) -> None:
@@ -237,7 +259,9 @@ def test_a_resumed_audit_ends_as_one_that_was_not_interrupted(run, opener, tmp_p
     # Killed while the seventh answer was being written.
     journal.write_bytes(b"".join(lines[:8]) + lines[8][:40])
     _, resumed = run(is_resumed=True)
-    assert kept is not None
+    again = read_journal(journal)
+    assert kept is not None and again is not None
+    assert sorted(again.entries) == sorted(kept.entries)
     assert math.isclose(resumed["log10_e"], whole["log10_e"])
     assert [row["stratum"] for row in resumed["rows"]] == [row["stratum"] for row in whole["rows"]]
 

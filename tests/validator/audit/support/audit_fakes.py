@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -212,6 +213,7 @@ class FakeExaminer:
 
     settings: ExaminerSettings
     sampler: str | None = None
+    delay_s: float = 0.0
     channels: tuple[str, ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
@@ -225,6 +227,7 @@ class FakeExaminer:
         return self.sampler
 
     def examine(self, outcomes: Sequence[Outcome]) -> list[FakeAppraisal]:
+        time.sleep(self.delay_s)
         self.outcomes += outcomes
         self.batches.append(len(outcomes))
         return [self._examine(outcome) for outcome in outcomes]
@@ -245,12 +248,13 @@ class Opener:
     """Opens fake examiners; the last one is kept for a look at what it saw."""
 
     sampler: str | None = None
+    delay_s: float = 0.0
     examiner: FakeExaminer | None = None
     source: "FakeSource | None" = None
 
     @contextmanager
     def __call__(self, settings: ExaminerSettings) -> Iterator[FakeExaminer]:
-        self.examiner = FakeExaminer(settings=settings, sampler=self.sampler)
+        self.examiner = FakeExaminer(settings=settings, sampler=self.sampler, delay_s=self.delay_s)
         yield self.examiner
 
     @property
