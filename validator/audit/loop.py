@@ -75,6 +75,7 @@ class AuditLoop:
                 self._start_examining()
                 await self._wait()
                 self._progress.seconds = time.monotonic() - start_s
+                self._progress.doing = self._describe_work()
                 self._report(self._progress)
             self._progress.ended = ended
             return ended
@@ -115,6 +116,11 @@ class AuditLoop:
             self._ready_since_s = None
             outcomes = [entry.outcome for entry in ready]
             self._examining = asyncio.create_task(self._worker.run(lambda: self._examiner.examine(outcomes)))
+
+    def _describe_work(self) -> str:
+        if self._prober.is_drawing:
+            return "drawing prompts"
+        return "" if self._examining is None else "re-running answers"
 
     def _is_worthwhile(self, count: int) -> bool:
         """Say whether to examine so many answers now, rather than wait for those in flight."""

@@ -21,7 +21,7 @@ from validator.audit.worker import Worker
 REPEAT_EVERY = 16
 """One request in so many is the one before it, asked again the other way: streamed equals whole."""
 STREAMED_OF_FOUR, RARELY_STREAMED_OF_EIGHT = 3, 1
-DRAW_AHEAD = 32
+DRAW_AHEAD = 16
 
 
 class Prober:
@@ -45,6 +45,11 @@ class Prober:
     def served_model(self) -> str:
         """What the endpoint calls the model."""
         return self._facts.served_model
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether requests wait for their prompts."""
+        return self._drawing.locked()
 
     async def draw(self, indices: Sequence[int]) -> None:
         """Draw the probes of these requests, and some that follow, unless they are there."""

@@ -39,7 +39,7 @@ class Progress:
     """What is known so far. `entries` by index; `appraisals` and `points` follow the index without gaps.
 
     `spent_tokens` are those of prompts and answers, the discovery's included; `longest_request_tokens` is the most that
-    one request can have cost so far.
+    one request can have cost so far. `doing` is what takes time on this machine just now.
     """
 
     plan: ProbingPlan
@@ -53,6 +53,7 @@ class Progress:
     missing: int = 0
     longest_request_tokens: int = 0
     in_flight: int = 0
+    doing: str = ""
     received_bytes: int = 0
     seconds: float = 0.0
     ended: Ended | None = None

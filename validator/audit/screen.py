@@ -90,6 +90,8 @@ def build_line(progress: Progress) -> str:
     if progress.missing:
         parts.append(f"{progress.missing} missing")
     parts.append(f"{progress.spent_tokens:,} tokens")
+    if progress.doing:
+        parts.append(progress.doing)
     evidence = progress.evidence
     if evidence is not None:
         curve = build_sparks([point.log10_e for point in progress.points], evidence.log10_threshold)

@@ -294,6 +294,15 @@ def test_a_saved_transcript_says_the_same_offline(run, served, opener, tmp_path)
     assert running[0] == running[1]
 
 
+def test_a_transcript_of_lies_is_not_read_to_its_end(run, served, opener, tmp_path) -> None:
+    served.fake.share_of_lies = 0.1
+    run(transcript_path=tmp_path / "t.jsonl", max_requests=30)
+    line = next(line for line in (tmp_path / "t.jsonl").read_text().splitlines() if "lie" in line)
+    (tmp_path / "t.jsonl").write_text(f"{line}\n" * 60)
+    code, result = run(endpoint=None, served_model=None, transcript=tmp_path / "t.jsonl")
+    assert (code, result["requests"], result["ended"]) == (1, 4, "decided")
+
+
 def test_a_transcript_without_its_plan_has_no_drawn_prompts(run, opener, tmp_path) -> None:
     run(transcript_path=tmp_path / "t.jsonl", max_requests=5)
     run(endpoint=None, served_model=None, transcript=tmp_path / "t.jsonl")
