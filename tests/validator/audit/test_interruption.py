@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def running(served, tmp_path):
-    """Start an audit that takes a while, and wait until some answers are kept."""
-    served.fake.delay_s = 0.5
+    """Start an audit that takes a while, and wait until a batch of answers is kept and examined."""
+    served.fake.delay_s = 0.3
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent / 'support'}:{ROOT}"}
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, served.url, str(tmp_path / "result.json")],
@@ -39,10 +39,12 @@ def running(served, tmp_path):
         text=True,
         env=environment,
         cwd=tmp_path,
+        # What a terminal gives a program: tests run in the background inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     journal = tmp_path / "result.json.journal.jsonl"
     end_s = time.monotonic() + 30
-    while not journal.exists() or len(journal.read_bytes().splitlines()) < 8:
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 14:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end_s
         time.sleep(0.02)
