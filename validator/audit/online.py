@@ -1,12 +1,13 @@
 """An audit of a live endpoint, from the first look to the last request."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from models.bundled import BUNDLED_NAME
 from models.requests import SAMPLER_NONE
+from scoring.errors import OracleError
 from validator.audit.advice import explain_failure, is_fatal
 from validator.audit.asker import Asker
 from validator.audit.discovery import Discovered, Discovery, choose_served_model, find_declared
@@ -50,10 +51,11 @@ async def audit_endpoint(
     for index in sorted(journal.kept.entries):
         progress.add(journal.kept.entries[index])
     worker = Worker()
-    async with Endpoint(job.base_url, api_key=job.api_key) as endpoint:
-        asker = Asker(endpoint)
-        listed = await _look_around(job, endpoint) if journal.kept.facts is None else None
-        try:
+    context: AbstractContextManager[Examiner] = nullcontext()  # type: ignore[assignment]  # until there is one
+    try:
+        async with Endpoint(job.base_url, api_key=job.api_key) as endpoint:
+            asker = Asker(endpoint)
+            listed = await _look_around(job, endpoint) if journal.kept.facts is None else None
             screen.note(f"loading the reference, {job.settings.model}")
             # Even opening imports torch: in the worker, and not before the endpoint is known to be there.
             context = await worker.run(lambda: open_examiner(job.settings))
@@ -77,9 +79,11 @@ async def audit_endpoint(
             )
             ended = await loop.run()
             journal.append_finished(ended.value)
-            await worker.run(lambda: context.__exit__(None, None, None))
-        finally:
-            worker.close()
+    except OracleError:
+        await worker.finish()
+        raise
+    finally:
+        worker.close(lambda: context.__exit__(None, None, None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

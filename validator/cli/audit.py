@@ -1,5 +1,7 @@
 """`quiver audit`: does an endpoint serve the model that it names? No network of validators needed."""
 
+import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +52,18 @@ def audit(claim: str | None, **rest: object) -> int:
         return dry_run(options)
     from validator.audit.command import Instruments, run_audit
 
-    return run_audit(options, Instruments(open_examiner=_open_examiner))
+    return _leave(run_audit(options, Instruments(open_examiner=_open_examiner)))
+
+
+def _leave(code: int) -> int:
+    """Return the exit code, or end the process with it at once while a model is still at work in the background."""
+    from validator.audit.worker import is_any_busy
+
+    if is_any_busy():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _open_examiner(settings: "ExaminerSettings") -> "AbstractContextManager[Examiner]":
