@@ -283,7 +283,8 @@ def test_a_finished_audit_makes_room_for_the_next(run) -> None:
 def test_a_saved_transcript_says_the_same_offline(run, served, opener, tmp_path) -> None:
     served.fake.share_of_lies = 0.15
     plan, path = tmp_path / "plan.json", tmp_path / "t.jsonl"
-    _, online = run(plan_path=plan, transcript_path=path, max_requests=20)
+    plan.write_bytes(ProbingPlan(seed=bytes(32), requests=20).encode())
+    _, online = run(plan_path=plan, transcript_path=path)
     seen = list(opener.examiner.outcomes)
     _, offline = run(endpoint=None, served_model=None, transcript=path, plan_path=plan)
     assert offline["verdict"] == online["verdict"]
@@ -295,7 +296,7 @@ def test_a_saved_transcript_says_the_same_offline(run, served, opener, tmp_path)
 
 
 def test_a_transcript_of_lies_is_not_read_to_its_end(run, served, opener, tmp_path) -> None:
-    served.fake.share_of_lies = 0.1
+    served.fake.share_of_lies = 1.0
     run(transcript_path=tmp_path / "t.jsonl", max_requests=30)
     line = next(line for line in (tmp_path / "t.jsonl").read_text().splitlines() if "lie" in line)
     (tmp_path / "t.jsonl").write_text(f"{line}\n" * 60)

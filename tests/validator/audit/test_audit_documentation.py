@@ -18,6 +18,7 @@ from validator.audit.verdict import EXIT_CODES
 from validator.cli.audit import audit
 
 TEXT = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+SEED = 1
 KINDS = {
     "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
     "number": (int, float),
@@ -78,12 +79,14 @@ def _is_kind(value: object, name: str) -> bool:
 def written(served, opener, tmp_path):
     """Audit an endpoint that lies, breaks and repeats; return the result and the lines of the transcript."""
     served.fake.share_of_lies = 0.1
+    # Of these twenty answers two are lies: neither none, nor enough to end the audit.
+    (tmp_path / "plan.json").write_bytes(ProbingPlan(seed=bytes([SEED]) * 32, requests=20).encode())
     options = AuditOptions(
         model="bundled",
+        plan_path=tmp_path / "plan.json",
         endpoint=served.url,
         json_path=tmp_path / "r.json",
         transcript_path=tmp_path / "t.jsonl",
-        max_requests=20,
     )
     run_audit(options, opener.instruments, io.StringIO())
     lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
