@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.evidence.audit import SHARES, START_BLOCK, AuditPlan, Unit, compute_gains, list_bets
+from scoring.evidence.audit import SHARES, START_BLOCK, AuditPlan, Unit, compute_gains
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def compute_gain_table(plan: AuditPlan, units: list[Unit]) -> Floats:
 
 def compute_parts(plan: AuditPlan) -> Floats:
     """Return the log of each bet's part of the initial wealth."""
-    return np.array([math.log(statistic.part / len(SHARES)) for statistic, _ in list_bets(plan)])
+    return np.array([math.log(statistic.part / len(SHARES)) for statistic, _ in plan.bets])
 
 
 def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_threshold: float) -> Lives:

@@ -22,10 +22,11 @@ from models.alternatives import (
 from models.claimed_noise import has_noise, open_claimed_noise
 from models.forward import project_unrounded
 from models.load import LoadedModel
-from models.reference import BATCH_TOKENS, CHUNK_POSITIONS, check_reference_request, compute_answer_states
+from models.reference import CHUNK_POSITIONS, check_reference_request, compute_answer_states, group_by_length
 from models.requests import ChatMessage, ReferenceRequest
 from models.sampler import filter_logits
 from models.samplers_seeded import Noise
+from models.token_statistics import round_column
 from models.variant_weights import WeightsShelf
 from scoring.errors import InvalidInput
 
@@ -111,7 +112,7 @@ def iterate_logits(
 
     The positions of one request come in ascending order. The logits are gone after the next step.
     """
-    for group in _group_by_length(requests):
+    for group in group_by_length(requests):
         hidden = compute_answer_states(loaded, [requests[index] for index in group])
         places = [place for index in group for place in _list_places(index, requests[index])]
         for start in range(0, len(places), CHUNK_POSITIONS):
@@ -181,26 +182,10 @@ def _open_weights(
     return loaded
 
 
-def _compute_length(request: ReferenceRequest) -> int:
-    return len(request.prompt_ids) + len(request.output_ids)
-
-
-def _group_by_length(requests: Sequence[ReferenceRequest]) -> list[list[int]]:
-    """Return indices in groups of similar length and at most BATCH_TOKENS padded tokens (or one request)."""
-    groups: list[list[int]] = []
-    longest = 0
-    for place in sorted(range(len(requests)), key=lambda index: -_compute_length(requests[index])):
-        if not groups or (len(groups[-1]) + 1) * longest > BATCH_TOKENS:
-            groups.append([])
-            longest = _compute_length(requests[place])
-        groups[-1].append(place)
-    return groups
-
-
 def _join(rows: list[PositionColumns], request: ReferenceRequest) -> AlternativeColumns:
     is_seeded = has_noise(request)
     return AlternativeColumns(
         logprob=tuple(round(row.logprob, _DECIMALS) for row in rows),
-        margin=tuple(round(row.margin or 0.0, _DECIMALS) for row in rows) if is_seeded else None,
-        gap=tuple(round(row.gap or 0.0, _DECIMALS) for row in rows) if is_seeded else None,
+        margin=round_column([row.margin for row in rows]) if is_seeded else None,
+        gap=round_column([row.gap for row in rows]) if is_seeded else None,
     )

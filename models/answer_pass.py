@@ -18,11 +18,6 @@ from models.tolerances import compute_answer_pits
 from models.variant_weights import WeightsShelf
 from scoring.evidence.channels import AnswerColumns
 
-GRID_TEMPERATURE_TOP_P = tuple(
-    (20 / power, top_p) for power in (28, 24, 22, 20, 18, 16, 14) for top_p in (1.0, 0.95, 0.9)
-)
-
-
 WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
 FIT_STEPS = 6
 FIT_BORDER = 0.005

@@ -9,7 +9,6 @@ second file removed.
 
 import gc
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,14 @@ from typing import Any
 from models.journal import Journal, Row, open_journal
 from models.load import LoadedModel, load_model, render_prompt
 from models.requests import SAMPLER_GUMBEL, ChatMessage, GenerationRequest, ReferenceRequest
+from models.tolerances import build_measurement, describe_runtime
 from scoring.errors import InvalidInput
-from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.evidence.hold_out import compute_hold_out
 from scoring.evidence.plan import build_plan
-from scoring.evidence.profile import MAIN, Cell, HoldOut, Measurement, ToleranceProfile, is_development
+from scoring.evidence.profile import MAIN, NO_HOLD_OUT, Cell, Measurement, ToleranceProfile, is_development
 from scoring.evidence.statistics import STATISTIC_IDS, compute_statistics
 from scoring.hashing import tagged_digest
-from scoring.probes import GENERATOR_ID, STRATA, Probe, build_probe
+from scoring.probes import GENERATOR_ID, STRATA, PointEnvelope, Probe, build_probe
 from scoring.records import PPM
 
 ENGINE = "transformers"
@@ -65,26 +64,15 @@ class CalibrationTask:
         if self.requests < len(self.strata) or self.hold_out < 8 or self.provider_batch < 1:
             raise InvalidInput("too few: every stratum needs a request, the hold-out eight", "requests")
 
-    # The envelope as the probe generator reads it (scoring.probes.ProbeLimits).
     @property
-    def temperature_min_ppm(self) -> int:
-        return self.temperature_ppm
-
-    @property
-    def temperature_max_ppm(self) -> int:
-        return self.temperature_ppm
-
-    @property
-    def top_p_min_ppm(self) -> int:
-        return self.top_p_ppm
-
-    @property
-    def top_p_max_ppm(self) -> int:
-        return self.top_p_ppm
-
-    @property
-    def max_delay_ms(self) -> int:
-        return 0
+    def envelope(self) -> PointEnvelope:
+        """Return the envelope that probes are drawn in."""
+        return PointEnvelope(
+            strata=self.strata,
+            max_tokens=self.max_tokens,
+            temperature_ppm=self.temperature_ppm,
+            top_p_ppm=self.top_p_ppm,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +137,7 @@ def _build_items(task: CalibrationTask, loaded: LoadedModel, dtype: str) -> list
     items = []
     for set_name, count in ((DEVELOPMENT_SET, task.requests), (HOLD_OUT_SET, task.hold_out)):
         for index in range(count):
-            probe = build_probe(compute_calibration_seed(task, dtype, set_name, index), task)
+            probe = build_probe(compute_calibration_seed(task, dtype, set_name, index), task.envelope)
             messages = [ChatMessage(role=message.role, content=message.content) for message in probe.messages]
             prompt_ids = tuple(render_prompt(loaded, messages))
             items.append(_Item(set=set_name, index=index, probe=probe, prompt_ids=prompt_ids))
@@ -248,9 +236,6 @@ def _find_rows(scores: Journal, cell: str, set_name: str) -> list[Any]:
 
 
 def _build_cell(task: CalibrationTask, loaded: LoadedModel, dtype: str, answers: Journal, scores: Journal) -> Cell:
-    import torch
-    import transformers
-
     name = _name_cell(task, loaded.dtype, dtype)
     rows = _find_rows(scores, name, DEVELOPMENT_SET)[: task.requests]
     spent: list[Any] = [row["spent_ms"] for row in answers.rows if row["provider_dtype"] == dtype]
@@ -262,19 +247,11 @@ def _build_cell(task: CalibrationTask, loaded: LoadedModel, dtype: str, answers:
         verifier_batch=VERIFIER_BATCH,
         provider_dtype=dtype,
         provider_batch=task.provider_batch,
-        threads=torch.get_num_threads(),
-        attention=loaded.attention,
-        device=loaded.device,
-        torch_version=torch.__version__,
-        transformers_version=transformers.__version__,
-        python_version=platform.python_version(),
-        processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         requests=len(rows),
         seconds=sum(spent) // 1000,
         measurements=_measure(task, rows),
-        hold_out=HoldOut(
-            n=0, max_product_milli_log10=0, max_case_milli_log10=0, max_challenge_milli_log10=0, max_mean_over_mu_ppm=0
-        ),
+        hold_out=NO_HOLD_OUT,
+        **describe_runtime(loaded.device, loaded.attention),
     )
 
 
@@ -291,26 +268,6 @@ def _measure(task: CalibrationTask, rows: Sequence[Any]) -> tuple[Measurement, .
         )
         for index, statistic in enumerate(STATISTIC_IDS)
         for stratum in task.strata
-    )
-
-
-def build_measurement(
-    stratum: str, statistic: str, values_ppm: Sequence[int], log_one_over_delta: float
-) -> Measurement:
-    """Return what honest values say about one statistic in one stratum; raises InvalidInput when there are none."""
-    if not values_ppm:
-        raise InvalidInput("no request was drawn from this stratum", stratum)
-    n, total = len(values_ppm), sum(values_ppm)
-    mean_ppm = -(-total // n)
-    variance_ppm = sum((value - total // n) ** 2 for value in values_ppm) // (n * PPM)
-    return Measurement(
-        stratum=stratum,
-        statistic=statistic,
-        n=n,
-        mean_ppm=mean_ppm,
-        variance_ppm=variance_ppm,
-        max_ppm=max(values_ppm),
-        mu_ppm=compute_upper_bound_ppm(values_ppm, log_one_over_delta),
     )
 
 

@@ -7,6 +7,7 @@ no choice was made on them. The sampling that mu is for is the envelope of the t
 """
 
 import gc
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from models.alternatives import KIND_HIDDEN_PROMPT, KIND_WEIGHTS, KIND_WRONG_TEM
 from models.collection import Answered, Collection, Progress, Question
 from models.convert import get_cache_dir
 from models.gather import build_honest_answerer, gather_alternative, gather_answers, gather_reference
-from models.journal import Row, open_journal
+from models.journal import Row, open_journal, read_journal
 from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
 from models.requests import SAMPLER_GUMBEL, ChatMessage
@@ -24,9 +25,20 @@ from models.tolerances import HonestRequest, compute_log_share, describe_runtime
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
 from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, SEEDED, TEXT
-from scoring.evidence.profile import ALL, MAIN, WIDE, Cell, HoldOut, ToleranceProfile, is_development
+from scoring.evidence.profile import (
+    ALL,
+    MAIN,
+    NO_HOLD_OUT,
+    WIDE,
+    Cell,
+    HoldOut,
+    Measurement,
+    ToleranceProfile,
+    is_development,
+)
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, build_outline
+from scoring.probes import PointEnvelope
 from scoring.records import PPM
 
 DEVELOPMENT_SET, HOLD_OUT_SET = "development", "hold-out"
@@ -86,30 +98,15 @@ class AuditCalibration:
         if self.requests < 16 or self.hold_out < 8 or self.wide_requests < 8:
             raise InvalidInput("too few: 16 requests for a main cell, 8 for a wide one and the hold-out", "requests")
 
-    # The envelope as the probe generator reads it (scoring.probes.ProbeLimits).
     @property
-    def strata(self) -> tuple[str, ...]:
-        return STRATA_V2
-
-    @property
-    def temperature_min_ppm(self) -> int:
-        return self.temperature_ppm
-
-    @property
-    def temperature_max_ppm(self) -> int:
-        return self.temperature_ppm
-
-    @property
-    def top_p_min_ppm(self) -> int:
-        return self.top_p_ppm
-
-    @property
-    def top_p_max_ppm(self) -> int:
-        return self.top_p_ppm
-
-    @property
-    def max_delay_ms(self) -> int:
-        return 0
+    def envelope(self) -> PointEnvelope:
+        """Return the envelope that questions are drawn in."""
+        return PointEnvelope(
+            strata=STRATA_V2,
+            max_tokens=self.max_tokens,
+            temperature_ppm=self.temperature_ppm,
+            top_p_ppm=self.top_p_ppm,
+        )
 
 
 def compute_question_seed(set_name: str, index: int) -> bytes:
@@ -134,7 +131,7 @@ def write_questions(
             writer = writer or open_writer()
             first = len(journal.rows)
             outlines = [
-                build_outline(compute_question_seed(set_name, index), task)
+                build_outline(compute_question_seed(set_name, index), task.envelope)
                 for index in range(first, min(first + WRITER_CHUNK, count))
             ]
             rows: list[Any] = []
@@ -242,35 +239,7 @@ def build_profile(task: AuditCalibration, collection: Collection) -> TolerancePr
     """Return the profile of what a collection holds; raises InvalidInput when some cell has no answers."""
     verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
     names = [item.id for item in list_calibrated_alternatives(verifier)]
-    found = {
-        cell: _read_cell(task, collection, f"{DEVELOPMENT_SET}-{cell.name}", names)
-        for cell in (*task.cells, *task.wide_cells)
-    }
-    # One bound for each statistic and main cell; what has few requests is covered, not bounded.
-    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * len(CHANNEL_STATISTIC_IDS))
-    measured = {cell: measure(requests, STRATA_V2, log_one_over_delta) for cell, requests in found.items()}
-    # A statistic that some main cell or stratum lacks has no bound that holds everywhere.
-    shared = set.intersection(*({(item.statistic, item.stratum) for item in measured[cell]} for cell in task.cells))
-    whole = {name for name, _ in shared if all((name, stratum) in shared for stratum in (ALL, *STRATA_V2))}
-    cells = []
-    for cell, requests in found.items():
-        if not requests:
-            raise InvalidInput(f"no honest answers of {cell.name}", "cells")
-        cells.append(
-            Cell(
-                name=f"{VERIFIER_DTYPE}<-{cell.name}",
-                role=MAIN if cell in task.cells else WIDE,
-                verifier_dtype=VERIFIER_DTYPE,
-                verifier_batch=VERIFIER_BATCH,
-                provider_dtype=cell.dtype,
-                provider_batch=cell.batch,
-                requests=len(requests),
-                seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
-                measurements=tuple(item for item in measured[cell] if item.statistic in whole),
-                hold_out=NO_HOLD_OUT,
-                **describe_runtime(verifier.device, cell.attention),
-            )
-        )
+    cells = _build_cells(task, collection, names, verifier.device)
     profile = ToleranceProfile(
         model=task.model,
         manifest_digest=verifier.manifest.compute_digest(),
@@ -282,34 +251,69 @@ def build_profile(task: AuditCalibration, collection: Collection) -> TolerancePr
         top_p_ppm=task.top_p_ppm,
         strata=STRATA_V2,
         one_over_delta=ONE_OVER_DELTA,
-        development=is_development(cell.requests for cell in cells if cell.role == MAIN),
-        cells=tuple(cells),
+        development=is_development(cell.requests for cell in cells.values() if cell.role == MAIN),
+        cells=tuple(cells.values()),
     )
     held = {
-        f"{VERIFIER_DTYPE}<-{cell.name}": _read_cell(task, collection, f"{HOLD_OUT_SET}-{cell.name}", names)
+        cells[cell].name: compute_hold_out(profile, _read_cell(task, collection, f"{HOLD_OUT_SET}-{cell.name}", names))
         for cell in task.cells
     }
     return replace(
         profile,
-        cells=tuple(
-            replace(cell, hold_out=compute_hold_out(profile, held[cell.name])) if cell.name in held else cell
-            for cell in profile.cells
-        ),
+        cells=tuple(replace(cell, hold_out=held.get(cell.name, cell.hold_out)) for cell in profile.cells),
     )
 
 
-NO_HOLD_OUT = HoldOut(
-    n=0, max_product_milli_log10=0, max_case_milli_log10=0, max_challenge_milli_log10=0, max_mean_over_mu_ppm=0
-)
+def _build_cells(
+    task: AuditCalibration, collection: Collection, names: Sequence[str], device: str
+) -> dict[ProviderCell, Cell]:
+    """Return the measured cells, with the statistics that every main cell has in every stratum."""
+    # One bound for each statistic and main cell; what has few requests is covered, not bounded.
+    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * len(CHANNEL_STATISTIC_IDS))
+    measured = {
+        cell: measure(
+            _read_cell(task, collection, f"{DEVELOPMENT_SET}-{cell.name}", names), STRATA_V2, log_one_over_delta
+        )
+        for cell in (*task.cells, *task.wide_cells)
+    }
+    empty = [cell.name for cell, items in measured.items() if not items]
+    if empty:
+        raise InvalidInput(f"no honest answers of {empty[0]}", "cells")
+    shared = set.intersection(*({(item.statistic, item.stratum) for item in measured[cell]} for cell in task.cells))
+    whole = {name for name, _ in shared if all((name, stratum) in shared for stratum in (ALL, *STRATA_V2))}
+    kept = {cell: tuple(item for item in items if item.statistic in whole) for cell, items in measured.items()}
+    return {cell: _build_cell(task, collection, cell, items, device) for cell, items in kept.items()}
+
+
+def _build_cell(
+    task: AuditCalibration,
+    collection: Collection,
+    cell: ProviderCell,
+    measurements: tuple[Measurement, ...],
+    device: str,
+) -> Cell:
+    return Cell(
+        name=f"{VERIFIER_DTYPE}<-{cell.name}",
+        role=MAIN if cell in task.cells else WIDE,
+        verifier_dtype=VERIFIER_DTYPE,
+        verifier_batch=VERIFIER_BATCH,
+        provider_dtype=cell.dtype,
+        provider_batch=cell.batch,
+        requests=min(item.n for item in measurements if item.stratum == ALL),
+        seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
+        measurements=measurements,
+        hold_out=NO_HOLD_OUT,
+        **describe_runtime(device, cell.attention),
+    )
 
 
 def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest]) -> HoldOut:
     """Return the largest e-value that an audit of these honest requests ever reaches, in their order.
 
-    `max_product` is that of both channels, `max_case` of the seeded one alone, `max_challenge` of the text alone.
+    Raises InvalidInput when there are none: a hold-out of nothing says nothing.
     """
     if not requests:
-        return NO_HOLD_OUT
+        raise InvalidInput("no hold-out answers were gathered", "hold_out")
     mu_ppm = profile.compute_mu_ppm()
     peaks = [_compute_peak(mu_ppm, channels, requests) for channels in ((SEEDED, TEXT), (SEEDED,), (TEXT,))]
     shares = []
@@ -317,11 +321,12 @@ def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest
         values = [request.statistics_ppm[name] for request in requests if name in request.statistics_ppm]
         if values:
             shares.append(sum(values) * PPM // (len(values) * mu))
-    return HoldOut(
+    return replace(
+        NO_HOLD_OUT,
         n=len(requests),
         max_product_milli_log10=peaks[0],
-        max_case_milli_log10=peaks[1],
-        max_challenge_milli_log10=peaks[2],
+        max_seeded_milli_log10=peaks[1],
+        max_text_milli_log10=peaks[2],
         max_mean_over_mu_ppm=max(shares),
     )
 
@@ -333,14 +338,13 @@ def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Seq
     for request in requests:
         wealth = wealth.add(Unit(statistics_ppm=request.statistics_ppm))
         peak = max(peak, wealth.compute_log())
-    return int(1000 * peak / 2.302585092994046)
+    return math.floor(1000 * peak / math.log(10))
 
 
 def read_questions(collection: Collection, task: AuditCalibration, set_name: str) -> list[Question]:
     """Return the questions of a set that were written so far."""
-    with open_journal(collection.folder / f"questions-{set_name}.jsonl", _build_header(task, set_name)) as journal:
-        rows: list[Any] = journal.rows
-    return [_read_question(row, task) for row in rows]
+    path = collection.folder / f"questions-{set_name}.jsonl"
+    return [_read_question(row, task) for row in read_journal(path, _build_header(task, set_name))]
 
 
 def _build_header(task: AuditCalibration, set_name: str) -> Row:
@@ -354,6 +358,4 @@ def _read_cell(task: AuditCalibration, collection: Collection, group: str, names
 
 
 def _sum_seconds(collection: Collection, group: str) -> int:
-    with open_journal(collection.folder / f"answers-{group}.jsonl", {"group": group}) as journal:
-        spent: list[Any] = [row["spent_ms"] for row in journal.rows]
-    return sum(spent) // 1000
+    return sum(row["spent_ms"] for row in collection.read_answer_rows(group)) // 1000

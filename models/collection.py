@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alternatives import AlternativeColumns, SkippedAlternative
-from models.journal import open_journal
+from models.journal import open_journal, read_journal
 from models.requests import SAMPLER_GUMBEL, ChatMessage, GenerationRequest, ReferenceRequest, TokenStatistics
 from scoring.errors import InvalidInput
 from scoring.hashing import tagged_digest
@@ -96,8 +96,7 @@ class Collection:
 
     def read_answers(self, group: str, questions: Sequence[Question]) -> list[Answered]:
         """Return what has been answered so far, in the order of the questions; raises InvalidInput on damaged rows."""
-        with open_journal(self._answers_path(group), {"group": group}) as journal:
-            rows: dict[Any, Any] = {row["index"]: row for row in journal.rows}
+        rows: dict[Any, Any] = {row["index"]: row for row in self.read_answer_rows(group)}
         found = []
         for question in questions:
             row = rows.get(question.index)
@@ -112,6 +111,10 @@ class Collection:
                 )
             )
         return found
+
+    def read_answer_rows(self, group: str) -> list[Any]:
+        """Return a group's lines as they were written."""
+        return list(read_journal(self._answers_path(group), {"group": group}))
 
     def write_answers(self, group: str, answers: Sequence[Answered], spent_ms: int) -> None:
         """Append answers; `spent_ms` is the time that each of them took."""

@@ -48,6 +48,14 @@ def open_journal(path: Path, header: Row) -> Iterator[Journal]:
         yield journal
 
 
+def read_journal(path: Path, header: Row) -> list[Row]:
+    """Return the rows that a journal holds so far, none when there is no file: nothing is created or cut.
+
+    Raises InvalidInput as `open_journal` does. Another process may be writing.
+    """
+    return _read_rows(path, header)[0]
+
+
 def _read_rows(path: Path, header: Row) -> tuple[list[Row], int]:
     """Return the rows after the header and how many bytes are whole."""
     data = path.read_bytes() if path.exists() else b""

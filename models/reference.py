@@ -37,7 +37,7 @@ def score_batch(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> list[
     for item in items:
         check_reference_request(loaded, item)
     found: dict[int, TokenStatistics] = {}
-    for group in _group_by_length(items):
+    for group in group_by_length(items):
         for index, statistics in zip(group, _score_group(loaded, [items[index] for index in group]), strict=True):
             found[index] = statistics
     return [found[index] for index in range(len(items))]
@@ -57,7 +57,7 @@ def _compute_length(item: ReferenceRequest) -> int:
     return len(item.prompt_ids) + len(item.output_ids)
 
 
-def _group_by_length(items: Sequence[ReferenceRequest]) -> list[list[int]]:
+def group_by_length(items: Sequence[ReferenceRequest]) -> list[list[int]]:
     """Return indices of the items in groups of similar length and at most BATCH_TOKENS padded tokens (or one item)."""
     groups: list[list[int]] = []
     longest = 0

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 
 from scoring.errors import InvalidInput
+from scoring.evidence.channels import GRID_POWERS, GRID_TOP_PS_PPM
+from scoring.records import PPM
 
 MAX_SEED = 2**53 - 1
 MAX_TEMPERATURE = 2.0
@@ -23,10 +25,9 @@ SAMPLER_INVERSE_CDF = "inverse-cdf"
 SEEDED_SAMPLERS = (SAMPLER_GUMBEL, SAMPLER_EXPONENTIAL, SAMPLER_INVERSE_CDF)
 SAMPLERS = (SAMPLER_NONE, *SEEDED_SAMPLERS)
 
-GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
 GRID_TEMPERATURES = tuple(20 / power for power in GRID_POWERS)
 """0.71, 0.83, 0.91, 1, 1.11, 1.25, 1.43: their weights are powers of one exponential, exp(logit / 20)."""
-GRID_TOP_PS = (1.0, 0.95, 0.9)
+GRID_TOP_PS = tuple(top_p / PPM for top_p in GRID_TOP_PS_PPM)
 GRID = tuple((temperature, top_p) for temperature in GRID_TEMPERATURES for top_p in GRID_TOP_PS)
 """The (temperature, top-p) points of `TokenStatistics.grid_logprob`, in its order."""
 

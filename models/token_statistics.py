@@ -9,6 +9,7 @@ Source of the quantities: `docs/samplers.md` for the noise; Token-DiFR (arXiv 25
 
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.requests import (
-    GRID_POWERS,
     GRID_TEMPERATURES,
     GRID_TOP_PS,
     SAMPLER_GUMBEL,
@@ -25,6 +25,7 @@ from models.requests import (
     TokenStatistics,
 )
 from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_winner
+from scoring.evidence.channels import GRID_POWERS
 
 Row = NDArray[np.float32]
 
@@ -73,7 +74,10 @@ def compute_position_statistics(
 
 
 def join_statistics(rows: list[PositionStatistics], request: ReferenceRequest) -> TokenStatistics:
-    """Return the columns of one answer, rounded to 6 decimals so that they travel short."""
+    """Return the columns of one answer, rounded to 6 decimals so that they travel short.
+
+    A seeded request needs the margin and gap of every row: one that was not computed must not pass for a winner.
+    """
     seeded = has_noise(request)
     return TokenStatistics(
         logprob=tuple(round(row.logprob, _DECIMALS) for row in rows),
@@ -83,20 +87,17 @@ def join_statistics(rows: list[PositionStatistics], request: ReferenceRequest) -
         pit_low=tuple(round(row.pit_low, _DECIMALS) for row in rows),
         pit_high=tuple(round(row.pit_high, _DECIMALS) for row in rows),
         grid_logprob=tuple(tuple(round(value, _DECIMALS) for value in row.grid_logprob) for row in rows),
-        margin=tuple(round(row.margin or 0.0, _DECIMALS) for row in rows) if seeded else None,
-        gap=tuple(round(row.gap or 0.0, _DECIMALS) for row in rows) if seeded else None,
+        margin=round_column([row.margin for row in rows]) if seeded else None,
+        gap=round_column([row.gap for row in rows]) if seeded else None,
     )
 
 
-def compute_filtered_logprob(logits: Row, token: int, request: ReferenceRequest) -> float:
-    """Return the log-probability of a token at the request's temperature and filter, -inf when that removed it."""
-    if request.temperature == 1.0 and request.top_p >= 1.0 and request.top_k == 0:
-        weights = _buffers.get(len(logits)).first
-        np.subtract(logits, logits.max(), out=weights)
-        depth = float(weights[token])
-        np.exp(weights, out=weights)
-        return depth - math.log(float(weights.sum()))
-    return _compute_filtered(_RowView(logits, token), request).logprob
+def round_column(values: Sequence[float | None]) -> tuple[float, ...]:
+    """Return margins or gaps rounded to 6 decimals; raises RuntimeError when one was not computed."""
+    known = [value for value in values if value is not None]
+    if len(known) != len(values):
+        raise RuntimeError("a seeded position without margin and gap")
+    return tuple(round(value, _DECIMALS) for value in known)
 
 
 class _Buffers(threading.local):

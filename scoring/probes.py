@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from scoring.errors import InvalidInput
 from scoring.hashing import tagged_digest
 from scoring.probe_texts import CLOSINGS, FIRST_TURNS, LISTS, OPENINGS, SYSTEM_PROMPTS, TEMPLATES
+from scoring.records import PPM
 
 GENERATOR_ID = "quiver-probes-v1"
 STRATA: tuple[str, ...] = tuple(TEMPLATES)
@@ -39,6 +40,33 @@ class ProbeLimits(Protocol):
     def top_p_max_ppm(self) -> int: ...
     @property
     def max_delay_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointEnvelope:
+    """The envelope of a calibration: one temperature, one top-p, no delays (a `ProbeLimits`)."""
+
+    strata: tuple[str, ...]
+    max_tokens: int
+    temperature_ppm: int = PPM
+    top_p_ppm: int = PPM
+    max_delay_ms: int = 0
+
+    @property
+    def temperature_min_ppm(self) -> int:
+        return self.temperature_ppm
+
+    @property
+    def temperature_max_ppm(self) -> int:
+        return self.temperature_ppm
+
+    @property
+    def top_p_min_ppm(self) -> int:
+        return self.top_p_ppm
+
+    @property
+    def top_p_max_ppm(self) -> int:
+        return self.top_p_ppm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

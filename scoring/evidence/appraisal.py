@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from scoring.evidence.audit import Amendment, AuditPlan, Unit, Wealth, build_wealth, log_sum_exp
+from scoring.evidence.algebra import add_logs
+from scoring.evidence.audit import Amendment, AuditPlan, Unit, Wealth, build_wealth
 from scoring.evidence.channels import (
     CHANNELS,
     GRID_IDS,
@@ -151,7 +152,7 @@ class AuditEvidence:
             names[name] = max(names.get(name, -math.inf), ratio)
         if self.wealth.compute_log() >= LOG_ALARM and max(names.values()) <= 0.0:
             names[UNKNOWN_NAME] = self.wealth.compute_log()
-        total = log_sum_exp(list(names.values()))
+        total = add_logs(list(names.values()))
         found = [NamedExplanation(name=name, weight=math.exp(value - total)) for name, value in names.items()]
         if self.has_hidden_tokens:
             found = [item for item in found if item.name != CLAIM_NAME]

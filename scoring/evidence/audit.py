@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import Self
 
 from scoring.errors import InvalidInput
+from scoring.evidence.algebra import add_logs, minimise_logs
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
@@ -74,6 +75,11 @@ class AuditPlan:
 
     statistics: tuple[AuditStatistic, ...]
     covers_all_settings: bool
+
+    @cached_property
+    def bets(self) -> tuple[tuple[AuditStatistic, float], ...]:
+        """Return the bets in order: each statistic with each of its stakes, as a share of 1/mu."""
+        return tuple((statistic, share) for statistic in self.statistics for share in SHARES)
 
     @cached_property
     def ratio_mu_ppm(self) -> dict[int, int]:
@@ -183,7 +189,7 @@ class Wealth:
     def amend(self, amendment: Amendment) -> Self:
         """Return the wealth with a seeded g = 0 under another member of the null replaced by what was found."""
         values = list(self.early[amendment.settings])
-        for place, (statistic, share) in enumerate(list_bets(self.plan)):
+        for place, (statistic, share) in enumerate(self.plan.bets):
             g_ppm = amendment.statistics_ppm.get(statistic.id)
             if get_channel(statistic.id) == SEEDED and g_ppm is not None:
                 mu = _bound(statistic, statistic.mu_ppm, amendment.is_drawn)
@@ -194,19 +200,19 @@ class Wealth:
         """Return the log wealth against one member of the null; with `channel`, as if all had been staked on it."""
         chosen = [
             (math.log(statistic.part / len(SHARES)), place)
-            for place, (statistic, _) in enumerate(list_bets(self.plan))
+            for place, (statistic, _) in enumerate(self.plan.bets)
             if channel is None or get_channel(statistic.id) == channel
         ]
         if not chosen:
             return 0.0
-        whole = log_sum_exp([part for part, _ in chosen])
-        early = log_sum_exp([part + self.early[settings][place] for part, place in chosen]) - whole
+        whole = add_logs([part for part, _ in chosen])
+        early = add_logs([part + self.early[settings][place] for part, place in chosen]) - whole
         if settings is not None:
             return early
         blocks = self.units // START_BLOCK
-        late = log_sum_exp([part + self.late[place] for part, place in chosen]) - whole
+        late = add_logs([part + self.late[place] for part, place in chosen]) - whole
         cash = -math.log(blocks + 1)
-        return log_sum_exp([early, log_sum_exp([late, cash])]) - math.log(2)
+        return add_logs([early, add_logs([late, cash])]) - math.log(2)
 
     @property
     def log_e(self) -> float:
@@ -215,7 +221,7 @@ class Wealth:
         While no seed was looked at, only the grid matters: text alone sees no finer steps.
         """
         members = [settings for settings in self.plan.settings if settings != FITTED or self.seeded_units]
-        return min(self.compute_log(settings) for settings in members)
+        return minimise_logs([self.compute_log(settings) for settings in members])
 
     def _add_late(self, gains: Sequence[float]) -> tuple[float, ...]:
         """Return the later starts after one more unit; block s opens with 1/(s(s+1)) of the unit."""
@@ -223,7 +229,7 @@ class Wealth:
         block, place = divmod(self.units, START_BLOCK)
         if place == 0 and block > 0:
             stake = -math.log(block * (block + 1))
-            values = tuple(log_sum_exp([value, stake]) for value in values)
+            values = tuple(add_logs([value, stake]) for value in values)
         return tuple(value + gain for value, gain in zip(values, gains, strict=True))
 
 
@@ -239,16 +245,11 @@ def build_wealth(plan: AuditPlan) -> Wealth:
     )
 
 
-def list_bets(plan: AuditPlan) -> list[tuple[AuditStatistic, float]]:
-    """Return the bets of a plan in order: each statistic with each of its stakes, as a share of 1/mu."""
-    return [(statistic, share) for statistic in plan.statistics for share in SHARES]
-
-
 def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> list[float]:
     """Return the log factor of each bet from one unit, against one member of the null."""
     found = unit.statistics_ppm if settings is None else unit.by_settings.get(settings, {})
     gains = []
-    for statistic, share in list_bets(plan):
+    for statistic, share in plan.bets:
         g_ppm = found.get(statistic.id)
         mu_ppm = statistic.mu_ppm
         if settings is not None:
@@ -257,14 +258,6 @@ def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> l
             mu_ppm = max(mu_ppm, plan.ratio_mu_ppm.get(find_ratio_cap(statistic.id) or 0, 0))
         gains.append(0.0 if g_ppm is None else _compute_gain(g_ppm, _bound(statistic, mu_ppm, unit.is_drawn), share))
     return gains
-
-
-def log_sum_exp(values: Sequence[float]) -> float:
-    """Return log(sum(exp(values))), -inf for none."""
-    largest = max(values, default=-math.inf)
-    if largest == -math.inf:
-        return largest
-    return largest + math.log(sum(math.exp(value - largest) for value in values))
 
 
 def _bound(statistic: AuditStatistic, mu_ppm: int, is_drawn: bool) -> float:
@@ -288,4 +281,5 @@ __all__ = [
     "Wealth",
     "build_audit_plan",
     "build_wealth",
+    "compute_gains",
 ]

@@ -22,8 +22,15 @@ from typing import Protocol
 
 from scoring.errors import InvalidInput
 from scoring.evidence.pit import BETA_SHAPES, compute_beta_log_ratios
-from scoring.evidence.statistics import STATISTIC_IDS, TokenColumns, compute_statistics, find_statistic
-from scoring.records import PPM
+from scoring.evidence.statistics import (
+    STATISTIC_IDS,
+    TokenColumns,
+    compute_statistics,
+    find_statistic,
+    log_mean_exp,
+    squash,
+    to_ppm,
+)
 
 CAPS = (8, 100)
 TOKEN_LIMIT = 4.0
@@ -140,9 +147,9 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     # A member of the grid that is itself the claim has the ratio 1.
     mixed = [ratios.get(name, 0.0) for name in ANY_ALTERNATIVES]
     if answer.alternatives.keys() >= {"int6", "int4"}:
-        found[TEXT_ANY_ID] = _to_ppm(_squash(_log_mean_exp(mixed)))
+        found[TEXT_ANY_ID] = to_ppm(squash(log_mean_exp(mixed)))
     for name, ratio in (*ratios.items(), *_compute_pit_ratios(answer).items()):
-        found.update({build_text_id(name, cap): _to_ppm(_limit(ratio, cap)) for cap in CAPS})
+        found.update({build_text_id(name, cap): to_ppm(_limit(ratio, cap)) for cap in CAPS})
     return found
 
 
@@ -187,7 +194,7 @@ def _compute_seeded_ratios(answer: AnswerColumns) -> dict[str, int]:
             continue
         pairs = zip(alternative.margin[:limit], alternative.gap[:limit], strict=True)
         ratio = sum(_compare(_explain(*pair), claim) for pair, claim in zip(pairs, claimed, strict=True))
-        found[build_seeded_id(name)] = _to_ppm(_squash(ratio))
+        found[build_seeded_id(name)] = to_ppm(squash(ratio))
     return found
 
 
@@ -212,18 +219,3 @@ def _compare(alternative: float, claimed: float) -> float:
 
 def _limit(log_ratio: float, cap: int) -> float:
     return min(math.exp(min(log_ratio, 700.0)), cap) / cap
-
-
-def _squash(log_ratio: float) -> float:
-    return -math.expm1(-max(log_ratio, 0.0) / 2)
-
-
-def _log_mean_exp(values: Sequence[float]) -> float:
-    largest = max(values, default=-math.inf)
-    if largest == -math.inf:
-        return largest
-    return largest + math.log(sum(math.exp(value - largest) for value in values) / len(values))
-
-
-def _to_ppm(value: float) -> int:
-    return math.floor(min(max(value, 0.0), 1.0) * PPM)

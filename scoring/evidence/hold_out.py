@@ -5,10 +5,11 @@ honest provider anything.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from scoring.evidence.cases import MAX_CHALLENGE_RECEIPTS
 from scoring.evidence.plan import Plan
-from scoring.evidence.profile import HoldOut
+from scoring.evidence.profile import NO_HOLD_OUT, HoldOut
 from scoring.evidence.wealth import (
     CEILING,
     FACTOR_ONE,
@@ -26,7 +27,8 @@ REQUESTS_PER_EPOCH = 8
 
 def compute_hold_out(plan: Plan, requests: Sequence[Sequence[int]]) -> HoldOut:
     """Return the largest wealth over time of three readings of the requests (g in ppm, plan order), see `HoldOut`."""
-    return HoldOut(
+    return replace(
+        NO_HOLD_OUT,
         n=len(requests),
         max_product_milli_log10=_compute_peak(_follow_product(plan, requests)),
         max_case_milli_log10=_compute_peak(_follow_case(plan, requests)),

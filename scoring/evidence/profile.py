@@ -51,20 +51,38 @@ class Measurement(Record):
 class HoldOut(Record):
     """Fresh honest requests of a cell that no choice was made on: the largest wealth they ever reached, 1000 log10.
 
-    Three readings of the same requests, each the largest value over time: one e-process over all of them without
-    starts or caps, the pooled portfolio of a case at eight requests an epoch, and challenges of eight receipts.
+    Readings of the same requests, each the largest value over time. For a network: one e-process over all of them
+    without starts or caps (`product`), the pooled portfolio of a case at eight requests an epoch, and challenges of
+    eight receipts. For an audit: the wealth of both channels together (`product`), and of each alone. What is not read
+    is 0.
     """
 
     n: Uint64
     max_product_milli_log10: Uint64
     max_case_milli_log10: Uint64
     max_challenge_milli_log10: Uint64
+    max_seeded_milli_log10: Uint64
+    max_text_milli_log10: Uint64
     max_mean_over_mu_ppm: Uint64
+
+
+NO_HOLD_OUT = HoldOut(
+    n=0,
+    max_product_milli_log10=0,
+    max_case_milli_log10=0,
+    max_challenge_milli_log10=0,
+    max_seeded_milli_log10=0,
+    max_text_milli_log10=0,
+    max_mean_over_mu_ppm=0,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell(Record):
-    """One pair of runtimes and what it gave. `provider_batch` is the number of requests generated together."""
+    """One pair of runtimes and what it gave. `provider_batch` is the number of requests generated together.
+
+    `requests` are those behind every bound of the cell: a statistic may have been measured on more.
+    """
 
     name: Text
     role: Text

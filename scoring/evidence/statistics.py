@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from scoring.errors import InvalidInput
+from scoring.evidence.algebra import add_logs
 from scoring.records import PPM
 
 EXCESS_MARGIN = 0.15
@@ -63,7 +64,7 @@ def compute_statistics(tokens: TokenColumns, max_tokens: int, ids: Sequence[str]
         raise InvalidInput("must be at least 1", "max_tokens")
     _refuse_nan(tokens)
     specs = STATISTICS if ids is None else tuple(find_statistic(name) for name in ids)
-    return tuple(_to_ppm(_compute_one(spec, tokens, max_tokens)) for spec in specs)
+    return tuple(to_ppm(_compute_one(spec, tokens, max_tokens)) for spec in specs)
 
 
 def find_statistic(statistic_id: str) -> StatisticSpec:
@@ -86,7 +87,8 @@ def _compute_one(spec: StatisticSpec, tokens: TokenColumns, max_tokens: int) -> 
     return spec.compute(tokens, max_tokens)
 
 
-def _to_ppm(value: float) -> int:
+def to_ppm(value: float) -> int:
+    """Return a number as integer ppm of [0, 1], rounded down."""
     # Rounded down: rounding is one more thing that may not make an answer look worse.
     return math.floor(min(max(value, 0.0), 1.0) * PPM)
 
@@ -113,7 +115,7 @@ def _gap_ratio(tokens: TokenColumns, max_tokens: int) -> float:
     for noise in GAP_NOISE_ALTERNATIVES:
         pairs = zip(margins, gaps, strict=True)
         ratios.append(sum(_compare_noise(margin, gap, noise) for margin, gap in pairs))
-    return _squash(_log_mean_exp(ratios))
+    return squash(log_mean_exp(ratios))
 
 
 def _compare_noise(margin: float, gap: float, noise: float) -> float:
@@ -136,19 +138,17 @@ def _text_grid(tokens: TokenColumns, max_tokens: int) -> float:
             # -inf against -inf says nothing about this alternative, and is not a number either
             ratio = 0.0 if alternative == logprob else alternative - logprob
             totals[index] += min(ratio, TEXT_RATIO_LIMIT)
-    return _squash(_log_mean_exp(totals)) if totals else 0.0
+    return squash(log_mean_exp(totals)) if totals else 0.0
 
 
-def _squash(log_ratio: float) -> float:
+def squash(log_ratio: float) -> float:
     """Return 1 - exp(-max(llr, 0)/2): 0 for every answer that the alternative does not explain better."""
     return -math.expm1(-max(log_ratio, 0.0) / 2)
 
 
-def _log_mean_exp(values: Sequence[float]) -> float:
-    largest = max(values)
-    if largest == -math.inf:
-        return largest
-    return largest + math.log(sum(math.exp(value - largest) for value in values) / len(values))
+def log_mean_exp(values: Sequence[float]) -> float:
+    """Return the logarithm of the mean of exponentials, -inf for none."""
+    return add_logs(values) - math.log(len(values)) if values else -math.inf
 
 
 STATISTICS: tuple[StatisticSpec, ...] = (
@@ -156,7 +156,7 @@ STATISTICS: tuple[StatisticSpec, ...] = (
     StatisticSpec(id="seeded-margin-coarse-v1", needs_seed=True, compute=_mean_margin(0.0, 0.5, 0.2)),
     StatisticSpec(id="seeded-excess-v1", needs_seed=True, compute=_mean_margin(EXCESS_MARGIN, 0.5, 0.05)),
     StatisticSpec(id="seeded-gap-ratio-v1", needs_seed=True, compute=_gap_ratio),
-    StatisticSpec(id="text-grid-ratio-v1", needs_seed=False, compute=_text_grid),
+    StatisticSpec(id="text-grid-ratio-v2", needs_seed=False, compute=_text_grid),
 )
 """Every statistic of this version, in the order of a profile."""
 

@@ -4,17 +4,18 @@ An answer is cut into windows of at most the calibrated length; each is one unit
 (another prompt than the generator's, temperatures outside the envelope) is bounded more widely or bets nothing.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 
-from models.answer_pass import GRID_TEMPERATURE_TOP_P, ReferenceModel, cut_columns
 from models.answer_pass import Claim as ClaimedAnswer
+from models.answer_pass import ReferenceModel, cut_columns
 from models.profiles import find_profile
-from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ReferenceRequest
+from models.requests import GRID, SAMPLER_NONE, SEEDED_SAMPLERS, ReferenceRequest
 from models.retokenise import Retokenised, TextAnswer
-from scoring.errors import InvalidInput, OracleError, Unavailable
+from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
 from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
 from scoring.evidence.channels import (
@@ -174,7 +175,7 @@ class LocalExaminer:
 
     def _finish(self, appraisal: AuditAppraisal) -> AuditAppraisal:
         """Return the appraisal with what it says alone, by channel."""
-        plan = self._get_plan()
+        plan = replace(self._get_plan(), covers_all_settings=False)
         wealth = build_wealth(plan)
         for unit in appraisal.units:
             wealth = wealth.add(unit)
@@ -207,7 +208,7 @@ class LocalExaminer:
             if evidence.wealth.compute_log(settings) < evidence.log_threshold:
                 return tuple(found)
         if FITTED in evidence.wealth.plan.settings:
-            found += self._examine_settings(FITTED, near=GRID_TEMPERATURE_TOP_P[ranked[0]][0])
+            found += self._examine_settings(FITTED, near=GRID[ranked[0]][0])
         return tuple(found)
 
     def _examine_settings(self, settings: int, near: float = 1.0) -> list[Amendment]:
@@ -218,7 +219,7 @@ class LocalExaminer:
             return []
         if settings == FITTED and self._fitted is None:
             self._fitted = self._model.fit_settings([claim for claim, _ in claims[-FIT_ANSWERS:]], near)
-        temperature, top_p = (self._fitted or (1.0, 1.0)) if settings == FITTED else GRID_TEMPERATURE_TOP_P[settings]
+        temperature, top_p = (self._fitted or (1.0, 1.0)) if settings == FITTED else GRID[settings]
         columns = self._model.examine_settings([claim for claim, _ in claims], temperature, top_p)
         amendments = []
         for (claim, is_drawn), tokens in zip(claims, columns, strict=True):
@@ -296,7 +297,7 @@ def _find_sampler(exchange: Exchange) -> str:
 
 
 _OUTSIDE = "outside of the calibrated envelope"
-_LOG_10 = 2.302585092994046
+_LOG_10 = math.log(10)
 
 
 def _find_bounds(profile: ToleranceProfile | None) -> dict[str, int]:
@@ -316,6 +317,3 @@ def _sum_ratios(windows: Sequence[AnswerColumns]) -> dict[str, float]:
         for name, ratio in compute_log_ratios(window).items():
             total[name] = total.get(name, 0.0) + ratio
     return total
-
-
-__all__ = ["LocalExaminer", "OracleError", "open_examiner"]

@@ -47,6 +47,8 @@ def build_cell(name: str, mu_ppm: dict[str, int], requests: int = 1000) -> Cell:
             max_product_milli_log10=100,
             max_case_milli_log10=0,
             max_challenge_milli_log10=400,
+            max_seeded_milli_log10=0,
+            max_text_milli_log10=0,
             max_mean_over_mu_ppm=300_000,
         ),
     )

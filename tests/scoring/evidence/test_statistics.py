@@ -11,7 +11,7 @@ from scoring.errors import InvalidInput
 from scoring.evidence.statistics import STATISTIC_IDS, STATISTICS, compute_statistics, find_statistic
 
 INF = math.inf
-TEXT = ("text-grid-ratio-v1",)
+TEXT = ("text-grid-ratio-v2",)
 MARGINS = ("seeded-margin-fine-v1", "seeded-margin-coarse-v1", "seeded-excess-v1")
 
 
