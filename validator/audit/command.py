@@ -177,6 +177,8 @@ def build_summary(result: Mapping[str, object]) -> dict[str, str]:
     if isinstance(speed, dict):
         facts["tokens a second"] = f"{speed['median']:.1f} (from {speed['low']:.1f} to {speed['high']:.1f})"
     facts["ended"] = str(result["ended_because"])
+    if result["calibration"] is not None:
+        facts["calibration"] = str(result["calibration"])
     return facts
 
 

@@ -30,7 +30,7 @@ from scoring.evidence.channels import (
     get_channel,
     list_text_ids,
 )
-from scoring.evidence.profile import ToleranceProfile
+from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
 from scoring.records import PPM
 from validator.audit.records import Claim, ExaminerSettings, Exchange, Missing, Outcome, ReferenceFacts
 
@@ -63,6 +63,7 @@ class LocalExaminer:
             manifest_digest=self._digest,
             profile_digest=self._profile.compute_digest() if self._profile else None,
             cell=f"{self._model.loaded.dtype} on {self._model.loaded.device}, {self._model.loaded.attention}",
+            calibration=_describe_calibration(self._profile),
             alternatives=tuple(item.id for item in self._model.alternatives),
         )
 
@@ -298,6 +299,15 @@ def _find_sampler(exchange: Exchange) -> str:
 
 _OUTSIDE = "outside of the calibrated envelope"
 _LOG_10 = math.log(10)
+
+
+def _describe_calibration(profile: ToleranceProfile | None) -> str:
+    if profile is None:
+        return "none: nothing can be proven of this model, only suspected"
+    cells = ", ".join(f"{cell.name} ({cell.requests} honest requests)" for cell in profile.cells)
+    if not profile.development:
+        return cells
+    return f"DEVELOPMENT, good for showing and not for taking stake: {cells}; asked for are {MIN_REQUESTS} each"
 
 
 def _find_bounds(profile: ToleranceProfile | None) -> dict[str, int]:

@@ -186,12 +186,16 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceFacts:
-    """What the answers are compared with: digests as bytes, `cell` and `device` in words, alternatives by name."""
+    """What the answers are compared with: digests as bytes, `cell` in words, alternatives by name.
+
+    `calibration` says in words what the bounds rest on, and when that is too little to take stake for.
+    """
 
     model: str
     manifest_digest: bytes
     profile_digest: bytes | None
     cell: str
+    calibration: str
     alternatives: tuple[str, ...]
 
 

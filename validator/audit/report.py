@@ -159,6 +159,7 @@ def _build_again(progress: Progress, result: Mapping[str, Any]) -> str:
         ("manifest of the claimed model", _code(result["manifest_digest"])),
         ("tolerance profile", _code(result["profile_digest"])),
         ("reference", escape(result["reference_cell"] or "–")),
+        ("calibration", escape(result["calibration"] or "–")),
         ("alternatives that were tried", escape(", ".join(result["alternatives"]) or "–")),
         ("digest of the plan", _code(result["plan_digest"])),
         ("versions", escape(versions)),

@@ -68,6 +68,7 @@ def build_result(progress: Progress, subject: Subject) -> dict[str, Any]:
         "manifest_digest": None if reference is None else "0x" + reference.manifest_digest.hex(),
         "profile_digest": _hex(None if reference is None else reference.profile_digest),
         "reference_cell": None if reference is None else reference.cell,
+        "calibration": None if reference is None else reference.calibration,
         "alternatives": [] if reference is None else list(reference.alternatives),
         "discovered": None if progress.facts is None else progress.facts.to_json(),
         "plan": progress.plan.to_json(),

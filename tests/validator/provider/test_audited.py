@@ -46,6 +46,7 @@ def test_four_bit_weights_are_proven_and_named(int4) -> None:
     assert result["log10_e"] >= 6
     assert result["explanation"] == "int4 weights"
     assert result["requests"] <= 12
+    assert "honest requests" in result["calibration"]
 
 
 def test_a_stranger_proves_it_again_from_the_transcript(int4) -> None:

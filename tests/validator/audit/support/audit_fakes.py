@@ -203,7 +203,12 @@ class FakeEvidence:
 
 
 FACTS = ReferenceFacts(
-    model="fake", manifest_digest=bytes(32), profile_digest=None, cell="bf16 on cpu", alternatives=("int4 weights",)
+    model="fake",
+    manifest_digest=bytes(32),
+    profile_digest=None,
+    cell="bf16 on cpu",
+    calibration="none",
+    alternatives=("int4 weights",),
 )
 
 
