@@ -9,7 +9,7 @@ from models.alternative_pass import compute_alternative_columns
 from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, Alternative, AlternativeColumns, list_alternatives
 from models.load import LoadedModel, decode_tokens, load_model, render_prompt
 from models.packing import pack_linears
-from models.reference import score_batch
+from models.reference import check_reference_request, score_batch
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, retokenise
 from models.retokenise_seeded import find_sampled_tokens
@@ -54,6 +54,10 @@ class ReferenceModel:
     def render(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """Return the prompt ids in the claimed template; raises InvalidInput when it refuses the messages."""
         return tuple(render_prompt(self.loaded, messages))
+
+    def check(self, request: ReferenceRequest) -> None:
+        """Raise InvalidInput when a request names tokens or a length that the model does not have."""
+        check_reference_request(self.loaded, request)
 
     def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
         """Return whether ids spell a text; servers may leave out space at its ends."""

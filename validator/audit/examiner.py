@@ -80,8 +80,8 @@ class LocalExaminer:
 
     def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
         """Return the sampler whose seeded winners nearly all tokens are, None when there is none or too few tokens."""
-        claims = [claim for exchange in exchanges if (claim := self._build_claim(exchange)) and exchange.token_ids]
-        seeded = [claim for claim in claims if claim.request.seed is not None and claim.request.temperature > 0]
+        claims = [self._check(exchange)[0] for exchange in exchanges if exchange.token_ids]
+        seeded = [claim for claim in claims if claim is not None and claim.request.seed is not None]
         for sampler in SEEDED_SAMPLERS:
             counts = [self._model.count_winners(claim, sampler) for claim in seeded]
             tokens = sum(total for _, total in counts)
@@ -266,6 +266,8 @@ class LocalExaminer:
             seed=exchange.seed,
             sampler=_find_sampler(exchange),
         )
+        # What comes from outside is checked before any table is looked into with it.
+        self._model.check(request)
         if exchange.token_ids is not None:
             return ClaimedAnswer(messages=exchange.messages, request=request)
         text = TextAnswer(
@@ -276,6 +278,7 @@ class LocalExaminer:
         )
         found: Retokenised = self._model.retokenise([request], [text])[0]
         request = replace(request, output_ids=found.token_ids)
+        self._model.check(request)
         return ClaimedAnswer(messages=exchange.messages, request=request, found=found)
 
 

@@ -1,0 +1,92 @@
+"""The examiner on the real model: what hostile or uncalibrated answers are worth, and that none stops an audit."""
+
+from dataclasses import replace
+
+import pytest
+
+from models.requests import ChatMessage
+from validator.audit.examiner import LocalExaminer
+from validator.audit.records import ExaminerSettings, Exchange, Missing
+
+pytestmark = pytest.mark.slow
+
+ANSWER = Exchange(
+    index=0,
+    messages=(ChatMessage(role="user", content="Name a colour."),),
+    max_tokens=16,
+    temperature=1.0,
+    top_p=1.0,
+    top_k=0,
+    seed=7,
+    sampler="none",
+    is_drawn=False,
+    stratum=None,
+    content="Blue is a colour.",
+    token_ids=None,
+    logprobs=None,
+    finish_reason="stop",
+    prompt_tokens=None,
+    completion_tokens=None,
+)
+
+
+@pytest.fixture(scope="module")
+def examiner():
+    return LocalExaminer(ExaminerSettings(model="bundled", alternatives=()), "cpu")
+
+
+@pytest.fixture
+def begun(examiner):
+    examiner.begin(("seeded", "text"))
+    return examiner
+
+
+HOSTILE = {
+    "ids beyond the vocabulary": ({"token_ids": (2**19,)}, "cannot be re-run"),
+    "ids of another text": ({"token_ids": (5, 6, 7)}, "do not spell"),
+    "more ids than the context": ({"token_ids": (5,) * 9000}, "cannot be re-run"),
+    "broken characters": ({"content": "\ufffd"}, "characters are broken"),
+}
+
+
+@pytest.mark.parametrize(("change", "note"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_answer_never_gains_and_stops_nothing(begun, change, note):
+    (appraisal,) = begun.examine([replace(ANSWER, **change)])
+    assert note in appraisal.note
+    assert all(value <= 0.0 for value in appraisal.log10_by_channel.values())
+    assert appraisal.verified_tokens == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.2, 1.9])
+def test_a_temperature_outside_of_the_envelope_is_no_evidence(begun, temperature):
+    (appraisal,) = begun.examine([replace(ANSWER, temperature=temperature)])
+    assert appraisal.units == ()
+
+
+def test_a_repeated_request_is_no_evidence(begun):
+    (appraisal,) = begun.examine([replace(ANSWER, index=1, repeat_of=0)])
+    assert appraisal.units == ()
+
+
+def test_a_failure_of_ours_is_not_held_against_the_provider(begun):
+    ours, theirs = begun.examine(
+        [Missing(index=0, reason="timeout", is_provider_fault=False), Missing(index=1, reason="timeout")]
+    )
+    assert (len(ours.units), len(theirs.units)) == (0, 1)
+    assert ours.is_missing and theirs.is_missing
+
+
+def test_hostile_discovery_names_no_sampler(begun):
+    assert begun.identify_sampler([replace(ANSWER, token_ids=(2**19,) * 30)]) is None
+
+
+def test_a_filtered_request_is_not_compared_with_its_seed(begun):
+    seeded = replace(ANSWER, sampler="gumbel-philox-v1", top_p=0.9)
+    (appraisal,) = begun.examine([seeded])
+    assert not any(name.startswith("seeded") for name in appraisal.units[0].statistics_ppm)
+
+
+def test_a_long_answer_is_several_units(begun):
+    (appraisal,) = begun.examine([replace(ANSWER, content="Blue. " * 60, max_tokens=200, finish_reason="length")])
+    assert len(appraisal.units) > 1
+    assert not any(unit.is_drawn for unit in appraisal.units)
