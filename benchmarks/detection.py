@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
-from benchmarks.detection_data import gather_rows, get_group, write_benchmark_questions
+from benchmarks.detection_data import BENCHMARK_SET, gather_honest, gather_rows, get_group, read_benchmark_questions
+from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.document import write_section
+from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
     DEVELOPMENT_SET,
@@ -50,7 +52,7 @@ IN_MIXTURE = {
     "top-p-0.9": "t100-p90", "wrong-template": "template-role-lines",
 }  # fmt: skip
 """The alternative that is (nearly) what a row does: its Wald bound can be computed."""
-HONEST_POOL = "honest"
+HONEST_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in AuditCalibration().cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profile = _load_profile(options.profile)
     rows = [row for row in ROWS if row.name not in MIXED_ROWS and (not options.rows or row.name in options.rows)]
     if not options.report:
+        gather_honest(collection, options.honest, _report_progress)
         gather_rows(collection, rows, options.requests, _report_progress)
-    pools = {row.name: read_pool(collection, get_group(row), options.requests) for row in rows}
-    honest = _read_honest(collection, profile, options.honest_groups)
+    answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
+    pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
+    honest = join_pools([build_honest_pool(collection, group) for group in HONEST_GROUPS])
+    if not honest.units:
+        raise SystemExit("no honest hold-out answers: run without --report")
     results = [
         result
         for row in ROWS
@@ -94,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         [
             describe_run(profile, options.trials),
             format_table(results),
-            format_honest(collection, profile, options.honest_groups),
+            format_honest(collection, profile),
+            _build_peers(collection, profile, results, answers, honest, options.trials),
         ]
     )
     print(text)
@@ -158,10 +165,10 @@ def build_plan(profile: ToleranceProfile, channel: str) -> AuditPlan:
     return build_audit_plan(mu_ppm, (channel,), covers_all_settings=False)
 
 
-def read_pool(collection: Collection, group: str, count: int) -> Pool:
-    """Return what a group's answers gave, as far as the passes have come."""
-    questions = write_benchmark_questions(collection, count, _report_progress)
-    return build_pool(collection, group, collection.read_answers(group, questions))
+def read_row_answers(collection: Collection, row: CheatRow, count: int) -> list[Answered]:
+    """Return the answers that a row has given so far; nothing is written or generated."""
+    questions = read_benchmark_questions(collection)[:count]
+    return collection.read_answers(get_group(row), questions)
 
 
 def build_pool(collection: Collection, group: str, answers: Sequence[Answered]) -> Pool:
@@ -181,20 +188,65 @@ ALTERNATIVE_IDS = (
 )  # fmt: skip
 
 
-def _read_honest(collection: Collection, profile: ToleranceProfile, groups: Sequence[str]) -> Pool:
-    pools = [build_honest_pool(collection, group) for group in groups if group.startswith(HOLD_OUT_SET)]
+def join_pools(pools: Sequence[Pool]) -> Pool:
+    """Return several groups' answers as one pool; `tokens` is the mean over the pools that have answers."""
+    known = [pool for pool in pools if pool.units]
     return Pool(
-        units=[unit for pool in pools for unit in pool.units],
-        ratios=[ratio for pool in pools for ratio in pool.ratios],
-        tokens=sum(pool.tokens for pool in pools) / max(len(pools), 1),
+        units=[unit for pool in known for unit in pool.units],
+        ratios=[ratio for pool in known for ratio in pool.ratios],
+        tokens=sum(pool.tokens for pool in known) / max(len(known), 1),
     )
+
+
+def _build_peers(
+    collection: Collection,
+    profile: ToleranceProfile,
+    results: Sequence[Result],
+    answers: dict[str, list[Answered]],
+    honest_pool: Pool,
+    trials: int,
+) -> str:
+    medians = {
+        result.row: result
+        for result in results
+        if result.channel == SEEDED and result.row in answers and math.isfinite(result.lives.get_quantile(0.5))
+    }
+    own = {name: _measure_own(result, profile, honest_pool, trials) for name, result in medians.items()}
+    pools = {name: read_peer_columns(collection, f"{BENCHMARK_SET}-{name}", answers[name]) for name in own}
+    calibration = [
+        columns
+        for group in HONEST_GROUPS
+        for columns in _read_honest_columns(collection, group.replace(HOLD_OUT_SET, DEVELOPMENT_SET))
+    ]
+    honest = [columns for group in HONEST_GROUPS for columns in _read_honest_columns(collection, group)]
+    return format_peers(own, pools, calibration, honest, trials)
+
+
+def _measure_own(result: Result, profile: ToleranceProfile, honest: Pool, trials: int) -> OwnResult:
+    requests = int(result.lives.get_quantile(0.5))
+    plan = build_plan(profile, result.channel)
+    order = np.random.default_rng(20261126).integers(0, len(honest.units), (trials, requests))
+    lives = follow_lives(plan, compute_gain_table(plan, honest.units), order, LOG_THRESHOLD)
+    return OwnResult(
+        requests=requests,
+        power=float((result.lives.reached <= requests).mean()),
+        false_alarms=float(np.isfinite(lives.reached).mean()),
+    )
+
+
+def _read_honest_columns(collection: Collection, group: str) -> list[RequestColumns]:
+    return read_peer_columns(collection, group, read_honest_answers(collection, group))
 
 
 def build_honest_pool(collection: Collection, group: str) -> Pool:
     """Return what a calibration or hold-out group gave."""
+    return build_pool(collection, group, read_honest_answers(collection, group))
+
+
+def read_honest_answers(collection: Collection, group: str) -> list[Answered]:
+    """Return the answers of a calibration or hold-out group."""
     set_name = HOLD_OUT_SET if group.startswith(HOLD_OUT_SET) else DEVELOPMENT_SET
-    questions = read_questions(collection, AuditCalibration(), set_name)
-    return build_pool(collection, group, collection.read_answers(group, questions))
+    return collection.read_answers(group, read_questions(collection, AuditCalibration(), set_name))
 
 
 def format_table(results: Sequence[Result]) -> str:
@@ -215,10 +267,10 @@ def format_table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def format_honest(collection: Collection, profile: ToleranceProfile, groups: Sequence[str]) -> str:
+def format_honest(collection: Collection, profile: ToleranceProfile) -> str:
     """Return the table of honest answers: the largest e-value that each group's audit ever reached."""
     lines = ["| honest answers | requests | largest e-value, seeded | largest e-value, text |", "|---|---|---|---|"]
-    for group in groups:
+    for group in HONEST_GROUPS:
         pool = build_honest_pool(collection, group)
         if not pool.units:
             continue
@@ -256,7 +308,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=200, help="fresh requests of each cheat")
     parser.add_argument("--trials", type=int, default=1000, help="resampled lives")
     parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
-    parser.add_argument("--honest-groups", nargs="*", default=["hold-out-bf16-64", "hold-out-fp32-64"])
+    parser.add_argument("--honest", type=int, default=1000, help="hold-out requests of each honest cell")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--report", action="store_true", help="gather nothing, report what is there")
     return parser.parse_args(arguments)

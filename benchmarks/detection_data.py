@@ -8,7 +8,14 @@ from benchmarks.cheat_answers import answer_rows
 from benchmarks.cheat_rows import CheatRow
 from benchmarks.model_shelf import ModelShelf
 from models.alternatives import KIND_WEIGHTS
-from models.calibrate_audit import AuditCalibration, list_calibrated_alternatives, write_questions
+from models.calibrate_audit import (
+    HOLD_OUT_SET,
+    AuditCalibration,
+    answer_cells,
+    list_calibrated_alternatives,
+    read_questions,
+    write_questions,
+)
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import gather_alternative, gather_answers, gather_reference
 from models.load import LoadedModel, load_model
@@ -54,10 +61,23 @@ def score_groups(
             gather_alternative(collection, group, answers, verifier, alternative, weights, progress)
 
 
+def gather_honest(collection: Collection, count: int, progress: Progress) -> None:
+    """Have hold-out questions answered honestly in every main cell, and re-run as the rows are."""
+    task = replace(TASK, hold_out=count)
+    groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
+    score_groups(collection, groups, progress)
+
+
+def read_benchmark_questions(collection: Collection) -> list[Question]:
+    """Return the benchmark's questions that were written so far."""
+    questions = read_questions(collection, TASK, BENCHMARK_SET)
+    return [replace(question, max_tokens=TASK.max_tokens) for question in questions]
+
+
 def write_benchmark_questions(collection: Collection, count: int, progress: Progress) -> list[Question]:
     """Return the questions of the benchmark: other seeds than every calibration's, answers of 64 tokens."""
-    questions = write_questions(collection, TASK, BENCHMARK_SET, count, open_verifier, progress)
-    return [replace(question, max_tokens=TASK.max_tokens) for question in questions]
+    write_questions(collection, TASK, BENCHMARK_SET, count, open_verifier, progress)
+    return read_benchmark_questions(collection)[:count]
 
 
 def open_verifier() -> LoadedModel:

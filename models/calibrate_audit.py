@@ -205,14 +205,20 @@ def gather(task: AuditCalibration, collection: Collection, progress: Progress) -
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)
 
 
-def answer_cells(task: AuditCalibration, collection: Collection, progress: Progress) -> dict[str, list[Answered]]:
-    """Return the answers of every cell and set by group, generating those that are missing."""
+def answer_cells(
+    task: AuditCalibration,
+    collection: Collection,
+    progress: Progress,
+    sets: Sequence[str] = (DEVELOPMENT_SET, HOLD_OUT_SET),
+) -> dict[str, list[Answered]]:
+    """Return the answers of every cell in some sets by group, generating those that are missing."""
 
     def open_writer() -> LoadedModel:
         return _open(task, WRITER_DTYPE, "sdpa")
 
     groups: dict[str, list[Answered]] = {}
-    for set_name, count in ((DEVELOPMENT_SET, task.requests), (HOLD_OUT_SET, task.hold_out)):
+    for set_name in sets:
+        count = task.requests if set_name == DEVELOPMENT_SET else task.hold_out
         questions = write_questions(collection, task, set_name, count, open_writer, progress)
         cells = [*task.cells, *(task.wide_cells if set_name == DEVELOPMENT_SET else ())]
         for cell in cells:

@@ -1,0 +1,81 @@
+"""The detection benchmark on made-up pools: mixtures, Wald's bound, own and other people's columns of the table."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.cheat_rows import find_row
+from benchmarks.detection import Pool, Result, build_plan, format_table, join_pools, measure_row
+from benchmarks.detection_peers import OwnResult, format_peers
+from benchmarks.peers import RequestColumns
+from benchmarks.resample import Lives
+from scoring.evidence.audit import Unit
+
+FINE, RATIO = "seeded-margin-fine-v1", "text-int4-c100-v1"
+
+
+class Profile:
+    """What a measurement reads of a profile."""
+
+    def compute_mu_ppm(self):
+        return {FINE: 50_000, RATIO: 20_000, "seeded-int8-ratio-v1": 1_000_000}
+
+
+def build_pool(g_ppm, count=20, ratio=10.0):
+    units = [Unit(statistics_ppm={FINE: g_ppm, RATIO: g_ppm})] * count
+    return Pool(units=units, ratios=[{"int4": ratio}] * count, tokens=60.0)
+
+
+CHEATED, HONEST = build_pool(1_000_000), build_pool(0)
+
+
+def measure(name, channel="seeded", pools=None):
+    return measure_row(find_row(name), channel, Profile(), pools or {"int4": CHEATED}, HONEST, 50)
+
+
+def test_a_bound_of_everything_is_not_bet_on():
+    assert [statistic.id for statistic in build_plan(Profile(), "seeded").statistics] == [FINE]
+
+
+def test_a_gross_cheat_needs_few_requests_and_a_diluted_one_more():
+    whole, diluted = measure("int4"), measure("int4-diluted-20")
+    assert whole.lives.get_quantile(0.99) < 8 < diluted.lives.get_quantile(0.5)
+
+
+def test_a_sleeper_is_found_after_it_wakes():
+    assert 500 < measure("int4-sleeper-500").lives.get_quantile(0.99) < 520
+
+
+def test_a_row_without_answers_is_left_out():
+    assert measure("int6") is None
+    assert measure("int4", pools={"int4": join_pools([])}) is None
+
+
+def test_walds_bound_is_the_threshold_over_the_mean_ratio():
+    assert measure("int4", "text").wald == pytest.approx(math.log(1e6) / 10.0)
+    assert measure("int4", "seeded").wald is None
+
+
+def test_the_table_says_when_a_life_never_got_there():
+    lives = Lives(reached=np.array([3.0, math.inf]), largest=np.zeros(2))
+    text = format_table([Result(row="int8", channel="text", answers=2, lives=lives, tokens=60.0, wald=None)])
+    assert "| int8 | text | 2 | 3, > 400 |" in text or "| > 400, > 400 |" in text
+
+
+def columns(margin):
+    zeros = np.zeros(8)
+    return RequestColumns(
+        ids=np.arange(8),
+        rank=np.zeros(8, np.int64),
+        logprob=zeros,
+        pit_low=zeros,
+        pit_high=zeros,
+        margin=zeros + margin,
+    )
+
+
+def test_peers_stand_beside_ours_at_the_same_requests():
+    own = {"int4": OwnResult(requests=5, power=0.75, false_alarms=0.0)}
+    text = format_peers(own, {"int4": [columns(0.4)] * 9}, [columns(0.01)] * 9, [columns(0.01)] * 9, 40)
+    assert "| int4 | 5 | 0.75, 0.00 | 1.00, 0.00 | 0.00, 0.00 |" in text
