@@ -235,7 +235,7 @@ class Examiner(Protocol):
 class ExaminerSettings:
     """What an examiner is made for; `validator.audit.examiner.open_examiner(settings)` is a context manager of one.
 
-    `reference` is auto, cpu, cuda or the URL of a vLLM server; `alternatives` None
+    `reference` is auto, cpu or cuda; `alternatives` None
     takes all that the model has; `expected_requests` bounds how many outcomes will come (the budget)."""
 
     model: str

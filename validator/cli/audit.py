@@ -25,7 +25,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Choice(["weights", "weights+sampling"]),
     help="What is to be proven wrong. With `weights` (default) other sampling settings are reported, not proven.",
 )
-@click.option("--reference", default="auto", show_default=True, help="auto, cpu, cuda, or the URL of a vLLM server.")
+@click.option(
+    "--reference",
+    default="auto",
+    show_default=True,
+    help="Where the claimed model runs: auto, cpu or cuda. (A server as reference: not yet.)",
+)
 @click.option("--max-requests", type=click.IntRange(1, 10_000), help="Ask at most so many.  [default: 200]")
 @click.option("--budget-tokens", type=click.IntRange(1), help="Spend at most so many tokens, prompts included.")
 @click.option("--alpha", type=float, help="The chance that an honest endpoint is called proven.  [default: 1e-6]")
