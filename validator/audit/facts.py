@@ -68,8 +68,13 @@ class EndpointFacts:
             "signed receipts": "yes" if self.has_receipts else "no",
             "refused parameters": refused or "none of those we use",
             "a wrong parameter": self.wrong_parameter or "not tried",
-            "channels": ", ".join(self.channels),
+            "channels": self._describe_channels(),
         }
+
+    def _describe_channels(self) -> str:
+        """Return what is judged, and what this version leaves unjudged although it is offered."""
+        words = {"usage": "usage (alarm only)", "logprobs": "log-probabilities (not judged yet)"}
+        return ", ".join(words.get(name, name) for name in self.channels)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of the journal and the result."""
