@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from models.alternatives import KIND_WEIGHTS, Alternative
 from models.collection import (
     REFERENCE,
-    SHARD,
     Answered,
     Collection,
     Progress,
@@ -18,6 +18,7 @@ from models.collection import (
     reseed,
 )
 from models.load import LoadedModel
+from models.requests import SAMPLER_NONE
 
 Answerer = Callable[[Sequence[Question]], list[Answered]]
 """Answers questions whose seeds are the group's already: an honest cell, or a cheat of the benchmark."""
@@ -79,10 +80,7 @@ def gather_alternative(
     progress: Progress,
 ) -> None:
     """Run one alternative over all answers of a group that it has not seen; only other weights need the seed."""
-    from dataclasses import replace
-
     from models.alternative_pass import compute_alternative_columns
-    from models.requests import SAMPLER_NONE
 
     for shard in collection.find_missing_shards(group, alternative.id, len(answers)):
         part = [answers[index] for index in shard]
@@ -93,6 +91,3 @@ def gather_alternative(
         rows = compute_alternative_columns(loaded, alternative, requests, messages, shelf=shelf)
         collection.write_shard(group, alternative.id, shard, pack_alternative_columns(rows))
         progress(shard.stop, len(answers), f"{alternative.id} {group}")
-
-
-__all__ = ["SHARD", "Answerer", "build_honest_answerer", "gather_alternative", "gather_answers", "gather_reference"]

@@ -93,10 +93,7 @@ class LocalExaminer:
         """Return one appraisal for each outcome; raises Unavailable when the reference model fails."""
         if self._evidence is None:
             raise RuntimeError("begin first")
-        try:
-            appraisals = self._appraise(outcomes)
-        except (RuntimeError, MemoryError) as error:
-            raise Unavailable(f"the reference model failed: {error}") from error
+        appraisals = self._appraise(outcomes)
         evidence = self._evidence
         for appraisal in appraisals:
             evidence = evidence.add(appraisal)
@@ -113,7 +110,10 @@ class LocalExaminer:
         claims, notes = self._build_claims(outcomes)
         known = [claim for claim in claims if claim is not None]
         explained = max(EXPLAINED_ANSWERS - len(self._examined), 0)
-        columns = iter(self._model.examine(known, self._find_bounded(), explained))
+        try:
+            columns = iter(self._model.examine(known, self._find_bounded(), explained))
+        except (RuntimeError, MemoryError) as error:  # out of memory, for one: torch has no class of its own for all
+            raise Unavailable(f"the reference model failed: {error}") from error
         return [
             self._appraise_one(outcome, claim, next(columns)) if claim is not None else self._explain(outcome, note)
             for outcome, claim, note in zip(outcomes, claims, notes, strict=True)
@@ -255,6 +255,16 @@ class LocalExaminer:
             return None, "; ".join(claim.found.doubts)
         return claim, ""
 
+    def _find_sampler(self, exchange: Exchange) -> str:
+        """Return the sampler whose noise is looked at: none where its margins are not calibrated.
+
+        Honest margins of one sampler say nothing of another's (those of inverse-cdf are several times as large). And
+        which tokens a filter keeps at its border depends on the numerics, and the winner with it.
+        """
+        is_calibrated = self._profile is None or exchange.sampler == self._profile.sampler
+        is_filtered = exchange.top_p < 1.0 or exchange.top_k > 0
+        return exchange.sampler if exchange.seed is not None and is_calibrated and not is_filtered else SAMPLER_NONE
+
     def _build_claim(self, exchange: Exchange) -> ClaimedAnswer:
         """Return what an exchange claims; raises InvalidInput when the model could not have said it."""
         request = ReferenceRequest(
@@ -264,7 +274,7 @@ class LocalExaminer:
             top_p=exchange.top_p,
             top_k=exchange.top_k,
             seed=exchange.seed,
-            sampler=_find_sampler(exchange),
+            sampler=self._find_sampler(exchange),
         )
         # What comes from outside is checked before any table is looked into with it.
         self._model.check(request)
@@ -288,16 +298,6 @@ def open_examiner(settings: ExaminerSettings) -> Iterator[LocalExaminer]:
     if settings.reference not in ("auto", "cpu", "cuda"):
         raise InvalidInput("this version re-runs answers in its own process: auto, cpu or cuda", "reference")
     yield LocalExaminer(settings, settings.reference)
-
-
-def _find_sampler(exchange: Exchange) -> str:
-    """Return the sampler whose noise is looked at: none where a filter was asked for.
-
-    Which tokens a filter keeps at its border depends on the numerics, and the winner with it: margins of filtered
-    requests are not calibrated.
-    """
-    is_filtered = exchange.top_p < 1.0 or exchange.top_k > 0
-    return SAMPLER_NONE if exchange.seed is None or is_filtered else exchange.sampler
 
 
 _OUTSIDE = "outside of the calibrated envelope"

@@ -80,10 +80,22 @@ def test_hostile_discovery_names_no_sampler(begun):
     assert begun.identify_sampler([replace(ANSWER, token_ids=(2**19,) * 30)]) is None
 
 
-def test_a_filtered_request_is_not_compared_with_its_seed(begun):
-    seeded = replace(ANSWER, sampler="gumbel-philox-v1", top_p=0.9)
-    (appraisal,) = begun.examine([seeded])
+UNCALIBRATED = {
+    "a filter": {"sampler": "gumbel-philox-v1", "top_p": 0.9},
+    "inverse-cdf": {"sampler": "inverse-cdf"},
+    "vllm-exponential": {"sampler": "vllm-exponential"},
+}
+
+
+@pytest.mark.parametrize("change", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())
+def test_margins_that_are_not_calibrated_are_not_looked_at(begun, change):
+    (appraisal,) = begun.examine([replace(ANSWER, **change)])
     assert not any(name.startswith("seeded") for name in appraisal.units[0].statistics_ppm)
+
+
+def test_margins_of_the_calibrated_sampler_are(begun):
+    (appraisal,) = begun.examine([replace(ANSWER, sampler="gumbel-philox-v1")])
+    assert any(name.startswith("seeded") for name in appraisal.units[0].statistics_ppm)
 
 
 def test_a_long_answer_is_several_units(begun):
