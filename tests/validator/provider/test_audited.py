@@ -20,7 +20,7 @@ def audit(folder, *arguments: object) -> tuple[int, dict]:
         + [str(argument) for argument in arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=500,
         check=False,
     )
