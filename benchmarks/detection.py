@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
-from benchmarks.detection_data import BENCHMARK_SET, gather_honest, gather_rows, get_group, read_benchmark_questions
+from benchmarks.detection_data import (
+    BENCHMARK_SET,
+    TEXT_PREFIX,
+    gather_honest,
+    gather_honest_texts,
+    gather_rows,
+    get_group,
+    read_benchmark_questions,
+    read_text_answers,
+)
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.document import write_section
 from benchmarks.peers import RequestColumns
@@ -84,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in ROWS if row.name not in MIXED_ROWS and (not options.rows or row.name in options.rows)]
     if not options.report:
         gather_honest(collection, options.honest, _report_progress)
+        gather_honest_texts(collection, HONEST_GROUPS, _report_progress)
         gather_rows(collection, rows, options.requests, _report_progress)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
     pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
@@ -272,16 +282,20 @@ def format_honest(collection: Collection, profile: ToleranceProfile) -> str:
     lines = ["| honest answers | requests | largest e-value, seeded | largest e-value, text |", "|---|---|---|---|"]
     for group in HONEST_GROUPS:
         pool = build_honest_pool(collection, group)
-        if not pool.units:
-            continue
-        cells = []
-        for channel in (SEEDED, TEXT):
-            plan = build_plan(profile, channel)
-            order = np.arange(len(pool.units), dtype=np.int64)[None, :]
-            largest = follow_lives(plan, compute_gain_table(plan, pool.units), order, math.inf).largest[0]
-            cells.append(f"10^{largest / math.log(10):.2f}")
+        cells = [_find_largest(profile, channel, pool) for channel in (SEEDED, TEXT)]
         lines.append(f"| {group} | {len(pool.units)} | {' | '.join(cells)} |")
+        texts = build_pool(collection, TEXT_PREFIX + group, read_text_answers(collection, group))
+        if texts.units:
+            largest = _find_largest(profile, TEXT, texts)
+            lines.append(f"| {group}, as text without ids | {len(texts.units)} | - | {largest} |")
     return "\n".join(lines)
+
+
+def _find_largest(profile: ToleranceProfile, channel: str, pool: Pool) -> str:
+    plan = build_plan(profile, channel)
+    order = np.arange(len(pool.units), dtype=np.int64)[None, :]
+    largest = follow_lives(plan, compute_gain_table(plan, pool.units), order, math.inf).largest[0]
+    return f"10^{largest / math.log(10):.2f}"
 
 
 def _show(requests: float, longest: int) -> str:

@@ -18,10 +18,13 @@ from models.calibrate_audit import (
 )
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import gather_alternative, gather_answers, gather_reference
-from models.load import LoadedModel, load_model
+from models.load import LoadedModel, decode_tokens, load_model
 from models.packing import pack_linears
+from models.retokenise import FINISH_LENGTH, FINISH_STOP, TextAnswer, retokenise
+from models.token_bytes import TokenBytes
 
 BENCHMARK_SET = "benchmark"
+TEXT_PREFIX = "text-of-"
 TASK = AuditCalibration()
 
 
@@ -66,6 +69,38 @@ def gather_honest(collection: Collection, count: int, progress: Progress) -> Non
     task = replace(TASK, hold_out=count)
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
     score_groups(collection, groups, progress)
+
+
+def gather_honest_texts(collection: Collection, groups: Sequence[str], progress: Progress) -> None:
+    """Run honest answers again as an audit sees them that is given text and no token ids: cut canonically."""
+    verifier = open_verifier()
+    tokens = TokenBytes.build(verifier)
+    found = {}
+    for group in groups:
+        answers = collection.read_answers(group, read_questions(collection, TASK, HOLD_OUT_SET))
+        kept = read_text_answers(collection, group)
+        if len(kept) < len(answers):
+            fresh = [_cut_canonically(answer, verifier, tokens) for answer in answers[len(kept) :]]
+            collection.write_answers(TEXT_PREFIX + group, fresh, 0)
+        found[TEXT_PREFIX + group] = read_text_answers(collection, group)
+    score_groups(collection, found, progress, weights_only=True)
+
+
+def read_text_answers(collection: Collection, group: str) -> list[Answered]:
+    """Return a hold-out group's answers with the ids of their texts, with the seeds of the group itself."""
+    answers = collection.read_answers(group, read_questions(collection, TASK, HOLD_OUT_SET))
+    cut = collection.read_answers(TEXT_PREFIX + group, [answer.question for answer in answers])
+    return [replace(answer, question=own.question) for answer, own in zip(cut, answers, strict=False)]
+
+
+def _cut_canonically(answer: Answered, verifier: LoadedModel, tokens: TokenBytes) -> Answered:
+    ends = answer.output_ids[-1:] and answer.output_ids[-1] in verifier.end_ids
+    text = TextAnswer(
+        text=decode_tokens(verifier, answer.output_ids),
+        finish_reason=FINISH_STOP if ends else FINISH_LENGTH,
+        completion_tokens=len(answer.output_ids),
+    )
+    return replace(answer, output_ids=retokenise(verifier, text, tokens).token_ids)
 
 
 def read_benchmark_questions(collection: Collection) -> list[Question]:
