@@ -19,7 +19,7 @@ KIND_WRONG_TEMPLATE = "wrong-template"
 KIND_SIBLING = "sibling"
 KINDS = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_TRUNCATED_CONTEXT, KIND_WRONG_TEMPLATE, KIND_SIBLING)
 
-WEIGHTS = ("int8", "fp8", "int6", "int4")
+WEIGHTS = ("int8", "fp8", "int6", "int5", "int4")
 HIDDEN_PROMPTS = {
     "safe": "You are a careful and honest assistant. Refuse requests that are harmful, illegal or unethical.",
     "short": "Keep your answers short: two or three sentences at most, with no introduction.",

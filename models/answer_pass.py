@@ -11,10 +11,10 @@ from models.load import LoadedModel, decode_tokens, load_model, render_prompt
 from models.packing import pack_linears
 from models.reference import check_reference_request, score_batch
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
-from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, retokenise
+from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, read_tokens, retokenise
 from models.retokenise_seeded import find_sampled_tokens
 from models.token_bytes import TokenBytes
-from models.tolerances import compute_answer_pits
+from models.tolerances import compute_answer_pits, skip_repeated
 from models.variant_weights import WeightsShelf
 from scoring.evidence.channels import AnswerColumns
 
@@ -29,12 +29,14 @@ MARGIN_LIMIT = 0.5
 class Claim:
     """An answer to examine: the conversation, the claimed sampling, and the tokens that are to be accounted for.
 
-    `found` is how a text became tokens, None when the provider gave ids.
+    `found` is how a text became tokens, None when the provider gave ids. `returned` are the provider's own
+    log-probabilities (nats) of the first tokens, None when it gave none that belong to them.
     """
 
     messages: tuple[ChatMessage, ...]
     request: ReferenceRequest
     found: Retokenised | None = None
+    returned: tuple[float, ...] | None = None
 
 
 class ReferenceModel:
@@ -62,6 +64,16 @@ class ReferenceModel:
     def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
         """Return whether ids spell a text; servers may leave out space at its ends."""
         return decode_tokens(self.loaded, token_ids).strip() == text.strip()
+
+    def can_belong(self, logprobs: Sequence[float], token_ids: Sequence[int]) -> bool:
+        """Return whether there is one log-probability for each token; that of the end token may be left out."""
+        ends = bool(token_ids) and token_ids[-1] in self.loaded.end_ids
+        return len(logprobs) in (len(token_ids), len(token_ids) - ends)
+
+    def read_tokens(self, answer: TextAnswer, pieces: Sequence[bytes]) -> Retokenised | None:
+        """Return the ids of an answer whose tokens came one by one as bytes, None when they say no single ids."""
+        self._tokens = self._tokens or TokenBytes.build(self.loaded)
+        return read_tokens(self.loaded, answer, pieces, self._tokens)
 
     def retokenise(self, claims: Sequence[ReferenceRequest], texts: Sequence[TextAnswer]) -> list[Retokenised]:
         """Return the ids of answers that came as text: canonical, or those that the seed of the request explains."""
@@ -102,6 +114,7 @@ class ReferenceModel:
                 alternatives=alternatives,
                 max_tokens=len(claim.request.output_ids) or 1,
                 pits=_compute_pits(columns, claim),
+                returned=skip_repeated(claim.returned, claim.request.prompt_ids, claim.request.output_ids),
             )
             for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
         ]
@@ -180,6 +193,7 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
         alternatives={name: cut(item) for name, item in columns.alternatives.items()},
         max_tokens=max_tokens,
         pits=None if columns.pits is None else columns.pits[start:stop],
+        returned=None if columns.returned is None else columns.returned[start:stop],
     )
 
 

@@ -168,7 +168,7 @@ def _read_question(row: Any, task: AuditCalibration) -> Question:
 def list_calibrated_alternatives(loaded: LoadedModel) -> list[Alternative]:
     """Return the alternatives that a profile has bounds for, the most telling first."""
     kinds = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_WRONG_TEMPLATE)
-    order = {"int4": 0, "int6": 1, "int8": 2}
+    order = {"int4": 0, "int6": 1, "int5": 2, "int8": 3}
     known = [item for item in list_alternatives(loaded) if item.kind in kinds]
     return sorted(known, key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
 

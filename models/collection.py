@@ -29,6 +29,7 @@ SHARD = 64
 REFERENCE = "reference"
 _TOKEN_COLUMNS = ("logprob", "raw_logprob", "rank", "entropy", "pit_low", "pit_high", "grid_logprob", "margin", "gap")
 _ALTERNATIVE_COLUMNS = ("logprob", "margin", "gap")
+_LOGPROBS, _LOGPROB_STEPS = "logprobs_e4", 10_000
 
 Progress = Callable[[int, int, str], None]
 """Hears (done, total, what) after every write."""
@@ -50,12 +51,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A question and the tokens that came back for it; `prompt_tokens` is what the provider says of the prompt."""
+    """A question and the tokens that came back for it; `prompt_tokens` is what the provider says of the prompt.
+
+    `logprobs` is what the provider says of each token (temperature 1, no filter), None where nobody asked.
+    """
 
     question: Question
     output_ids: tuple[int, ...]
     prompt_tokens: int
     is_cheated: bool = False
+    logprobs: tuple[float, ...] | None = None
 
     def to_reference_request(self) -> ReferenceRequest:
         """Return the claim that is tested: these tokens, from this prompt, with this seed."""
@@ -78,6 +83,7 @@ def build_generation_request(question: Question) -> GenerationRequest:
         temperature=question.temperature_ppm / PPM,
         top_p=question.top_p_ppm / PPM,
         seed=question.sampler_seed,
+        logprobs=0,
     )
 
 
@@ -108,6 +114,7 @@ class Collection:
                     output_ids=tuple(row["output_ids"]),
                     prompt_tokens=row["prompt_tokens"],
                     is_cheated=row["is_cheated"],
+                    logprobs=_read_logprobs(row),
                 )
             )
         return found
@@ -125,6 +132,7 @@ class Collection:
                     "output_ids": list(answer.output_ids),
                     "prompt_tokens": answer.prompt_tokens,
                     "is_cheated": answer.is_cheated,
+                    **_write_logprobs(answer),
                     "spent_ms": spent_ms,
                 }
                 for answer in answers
@@ -159,6 +167,17 @@ class Collection:
     def _shard_path(self, group: str, name: str, shard: range) -> Path:
         # The length is in the name: a short last shard is written anew when more answers came.
         return self.folder / "columns" / group.replace("/", "-") / name / f"{shard.start:06d}-{len(shard):03d}.npz"
+
+
+def _write_logprobs(answer: Answered) -> dict[str, Any]:
+    # Canonical JSON has no floats: ten-thousandths of a nat.
+    if answer.logprobs is None:
+        return {}
+    return {_LOGPROBS: [round(value * _LOGPROB_STEPS) for value in answer.logprobs]}
+
+
+def _read_logprobs(row: dict[str, Any]) -> tuple[float, ...] | None:
+    return tuple(value / _LOGPROB_STEPS for value in row[_LOGPROBS]) if _LOGPROBS in row else None
 
 
 def pack_token_statistics(rows: Sequence[TokenStatistics]) -> dict[str, NDArray[Any]]:

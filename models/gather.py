@@ -31,7 +31,12 @@ def build_honest_answerer(loaded: LoadedModel, batch: int) -> Answerer:
     def answer(questions: Sequence[Question]) -> list[Answered]:
         requests = [build_generation_request(question) for question in questions]
         return [
-            Answered(question=question, output_ids=generation.token_ids, prompt_tokens=len(question.prompt_ids))
+            Answered(
+                question=question,
+                output_ids=generation.token_ids,
+                prompt_tokens=len(question.prompt_ids),
+                logprobs=tuple(item.logprob for item in generation.logprobs or ()),
+            )
             for question, generation in zip(questions, generate(loaded, requests, max_rows=batch), strict=True)
         ]
 

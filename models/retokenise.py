@@ -98,6 +98,36 @@ def retokenise(loaded: LoadedModel, answer: TextAnswer, tokens: TokenBytes | Non
     )
 
 
+def read_tokens(
+    loaded: LoadedModel, answer: TextAnswer, pieces: Sequence[bytes], tokens: TokenBytes
+) -> Retokenised | None:
+    """Return the ids of an answer whose tokens the provider spelled one by one, None when they do not settle it.
+
+    `pieces` are the bytes of each token, the end token left out or spelled as its name. Every piece must be the bytes
+    of exactly one token, and together they must be the text. As with ids, that it was cut so is the provider's word.
+    """
+    names = {loaded.tokenizer.decode([token]).encode() for token in loaded.end_ids}
+    body = pieces[:-1] if pieces and pieces[-1] in names | {b""} else pieces
+    found = [tokens.find_ids(piece) for piece in body]
+    if any(len(ids) != 1 for ids in found) or b"".join(body).strip() != answer.text.encode().strip():
+        return None
+    ids = [token for (token,) in found]
+    certain = len(ids)
+    if answer.finish_reason != FINISH_LENGTH:
+        if answer.stop:
+            return None
+        ids.append(_choose_end(loaded))
+        certain += len(loaded.end_ids) == 1
+    return Retokenised(
+        answer=answer,
+        token_ids=tuple(ids),
+        certain_tokens=certain,
+        is_canonical=False,
+        is_settled=True,
+        doubts=(),
+    )
+
+
 def is_count_possible(answer: TextAnswer, count: int) -> bool:
     """Return whether a provider may honestly state its number of tokens for `count` ids: not all count the end."""
     given = answer.completion_tokens

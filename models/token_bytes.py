@@ -53,6 +53,10 @@ class TokenBytes:
         """Return the bytes of some tokens, special ones left out."""
         return b"".join(self.values[token] for token in token_ids if token < len(self.values))
 
+    def find_ids(self, value: bytes) -> Sequence[int]:
+        """Return the tokens that are exactly these bytes, special ones left out."""
+        return self._ids.get(value, [])
+
     def find_prefixes(self, rest: bytes) -> list[int]:
         """Return the tokens that a text could go on with, shortest first."""
         ends = range(1, min(len(rest), self._longest) + 1)

@@ -50,6 +50,7 @@ def read_answer_columns(
             alternatives={name: build_tokens(columns) for name, columns in found.items() if columns is not None},
             max_tokens=answer.question.max_tokens,
             pits=compute_answer_pits(tokens or EMPTY, answer.question.prompt_ids, answer.output_ids),
+            returned=skip_repeated(answer.logprobs, answer.question.prompt_ids, answer.output_ids),
         )
 
 
@@ -64,6 +65,22 @@ def compute_answer_pits(
     # float32 columns: an interval may end a rounding beyond 1, or before its beginning
     top = [min(max(start, end), 1.0) for start, end in zip(low, high, strict=True)]
     return compute_pits([min(value, 1.0) for value in low], top, tagged_digest("quiver-answer-pit", ids), b"answer")
+
+
+def skip_repeated(
+    logprobs: Sequence[float] | None, prompt_ids: Sequence[int], output_ids: Sequence[int]
+) -> tuple[float | None, ...] | None:
+    """Return log-probabilities with None where the token stands in the prompt or earlier in the answer.
+
+    Servers penalise those, some by default, and some report what is left.
+    """
+    if logprobs is None:
+        return None
+    seen, found = set(prompt_ids), []
+    for token, value in zip(output_ids, logprobs, strict=False):
+        found.append(None if token in seen else value)
+        seen.add(token)
+    return tuple(found)
 
 
 def build_tokens(columns: Mapping[str, Any]) -> Any:

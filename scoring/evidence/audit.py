@@ -28,6 +28,8 @@ from scoring.evidence.algebra import add_logs, minimise_logs
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
+    LOGPROBS,
+    LOGPROBS_IDS,
     PIT_IDS,
     PROMPT_ALTERNATIVES,
     SEEDED,
@@ -104,6 +106,7 @@ _GRID_TEXT_IDS = frozenset(list_text_ids(GRID_IDS))
 _GROUPS = (
     ("seeded-margin-fine-v1", "seeded-margin-coarse-v1", "seeded-excess-v1", "seeded-gap-ratio-v1"),
     tuple(f"seeded-{name}-ratio-v1" for name in WEIGHTS_ALTERNATIVES),
+    LOGPROBS_IDS,
     (TEXT_ANY_ID,),
     list_text_ids(GRID_IDS),
     list_text_ids(PIT_IDS),
@@ -253,6 +256,8 @@ def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> l
         g_ppm = found.get(statistic.id)
         mu_ppm = statistic.mu_ppm
         if settings is not None:
+            if g_ppm is None and get_channel(statistic.id) == LOGPROBS:
+                g_ppm = unit.statistics_ppm.get(statistic.id)  # holds for every member of the null
             if g_ppm is None and statistic.id in unit.statistics_ppm:
                 g_ppm = 0
             mu_ppm = max(mu_ppm, plan.ratio_mu_ppm.get(find_ratio_cap(statistic.id) or 0, 0))

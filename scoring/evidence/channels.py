@@ -18,6 +18,7 @@ of an answer pay for a wider set with some 5 % each. A smaller ratio is still an
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from scoring.errors import InvalidInput
@@ -43,6 +44,9 @@ GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
 GRID_TOP_PS_PPM = (1_000_000, 950_000, 900_000)
 GRID_IDS = tuple(f"t{100 * 20 / power:.0f}-p{top_p // 10_000}" for power in GRID_POWERS for top_p in GRID_TOP_PS_PPM)
 """The temperature x top-p points of `TokenColumns.grid_logprob`, in its order: `t91-p100` is T = 0.91, no top-p."""
+_UNFILTERED = range(0, len(GRID_IDS), len(GRID_TOP_PS_PPM))
+_TEMPERATURES = (*((place, place) for place in _UNFILTERED), *pairwise(_UNFILTERED))
+"""The temperatures that returned log-probabilities may be at, as two points of the grid to take the mean of."""
 
 PIT_IDS = tuple(f"beta-{a:g}-{b:g}" for a, b in BETA_SHAPES)
 """Beta densities of the randomised probability integral transform: they find what no alternative names."""
@@ -51,7 +55,7 @@ PIT_EDGE = 1e-3
 
 SEEDED_IDS = tuple(name for name in STATISTIC_IDS if find_statistic(name).needs_seed)
 TEXT_ANY_ID = "text-any-v1"
-WEIGHTS_ALTERNATIVES = ("int8", "fp8", "int6", "int4")
+WEIGHTS_ALTERNATIVES = ("int8", "fp8", "int6", "int5", "int4")
 PROMPT_ALTERNATIVES = (
     "hidden-prompt-safe",
     "hidden-prompt-short",
@@ -63,8 +67,11 @@ PROMPT_ALTERNATIVES = (
 ANY_ALTERNATIVES = ("t71-p100", "t143-p100", "int6", "int4")
 """What `text-any` mixes within a request: far from the claim, so that honest answers seldom favour one of them. The
 weights among them must have been run."""
-SEEDED, TEXT = "seeded", "text"
-CHANNELS = (SEEDED, TEXT)
+LOGPROBS_IDS = ("logprobs-short-fine-v1", "logprobs-short-coarse-v1")
+LOGPROBS_CLIPS = (0.1, 0.5)
+"""Nats at which the shortfall of one returned log-probability counts in full, in the order of LOGPROBS_IDS."""
+SEEDED, TEXT, LOGPROBS = "seeded", "text", "logprobs"
+CHANNELS = (SEEDED, TEXT, LOGPROBS)
 
 
 class AlternativeTokens(Protocol):
@@ -84,7 +91,8 @@ class AnswerColumns:
 
     `pits` are uniform on (0, 1) when the tokens were drawn from the claim (`pit.compute_pits`). `settings` is the index
     in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one, to which the seeded
-    statistics and the pits belong alone.
+    statistics and the pits belong alone. `returned` is what the provider says of its tokens (nats), from the first on,
+    None where a repetition penalty may have moved it; it may lack the end token.
     """
 
     tokens: TokenColumns
@@ -92,6 +100,7 @@ class AnswerColumns:
     max_tokens: int
     pits: Sequence[float] | None = None
     settings: int | None = None
+    returned: Sequence[float | None] | None = None
 
 
 def build_text_id(alternative: str, cap: int) -> str:
@@ -112,6 +121,7 @@ def build_seeded_id(alternative: str) -> str:
 CHANNEL_STATISTIC_IDS = (
     *SEEDED_IDS,
     *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
+    *LOGPROBS_IDS,
     TEXT_ANY_ID,
     *list_text_ids((*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
 )
@@ -130,8 +140,9 @@ def find_ratio_cap(statistic_id: str) -> int | None:
 
 
 def get_channel(statistic_id: str) -> str:
-    """Return the channel of a statistic: `seeded` needs seed, sampler and token ids, `text` needs the text alone."""
-    return SEEDED if statistic_id.startswith("seeded-") else TEXT
+    """Return the channel of a statistic: `seeded` needs seed and sampler, `logprobs` what the provider says of its
+    tokens, `text` the text alone."""
+    return next(channel for channel in CHANNELS if statistic_id.startswith(f"{channel}-"))
 
 
 def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
@@ -143,6 +154,7 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     if answer.settings is None and answer.tokens.margin is not None and answer.tokens.gap is not None:
         found.update(zip(SEEDED_IDS, compute_statistics(answer.tokens, answer.max_tokens, SEEDED_IDS), strict=True))
         found.update(_compute_seeded_ratios(answer))
+    found.update(zip(LOGPROBS_IDS, _compute_shortfalls(answer), strict=False))
     ratios = compute_log_ratios(answer)
     # A member of the grid that is itself the claim has the ratio 1.
     mixed = [ratios.get(name, 0.0) for name in ANY_ALTERNATIVES]
@@ -151,6 +163,32 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     for name, ratio in (*ratios.items(), *_compute_pit_ratios(answer).items()):
         found.update({build_text_id(name, cap): to_ppm(_limit(ratio, cap)) for cap in CAPS})
     return found
+
+
+def _compute_shortfalls(answer: AnswerColumns) -> list[int]:
+    """Return how far returned log-probabilities fall short of the reference's: one mean in ppm for each clip.
+
+    Providers mean different things by a log-probability: of the raw distribution, at the temperature they used, or
+    after a filter or penalty. A filter only raises it; a penalty on what was said before only raises the rest, which
+    alone is looked at; and every temperature of the grid is tried for the whole answer (between its points half-way in
+    1/T: the mean is never above the concave truth). So none of these makes a shortfall, and it is the same number for
+    every member of the null.
+    """
+    if answer.returned is None or not answer.tokens.grid_logprob:
+        return []
+    returned = answer.returned[: answer.max_tokens]
+    rows = answer.tokens.grid_logprob[: len(returned)]
+    if len(rows) != len(returned) or any(value is not None and math.isnan(value) for value in returned):
+        raise InvalidInput("must be a number for each token", "logprobs")
+    pairs = [(row, value) for row, value in zip(rows, returned, strict=True) if value is not None]
+    count = max(len(pairs), answer.max_tokens / 4)
+    totals = [[0.0] * len(_TEMPERATURES) for _ in LOGPROBS_CLIPS]
+    for row, value in pairs:
+        for place, (first, second) in enumerate(_TEMPERATURES):
+            short = max((row[first] + row[second]) / 2 - value, 0.0)
+            for total, clip in zip(totals, LOGPROBS_CLIPS, strict=True):
+                total[place] += min(short / clip, 1.0)
+    return [to_ppm(min(total) / count) for total in totals]
 
 
 def _compute_pit_ratios(answer: AnswerColumns) -> dict[str, float]:

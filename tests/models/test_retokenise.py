@@ -15,6 +15,7 @@ from models.retokenise import (
     TextAnswer,
     limit_logprobs,
     limit_margins,
+    read_tokens,
     retokenise,
 )
 
@@ -170,6 +171,50 @@ def test_what_is_in_doubt_is_said(bundled, table, name, answer, text, count, cer
     assert decode_tokens(bundled, found.token_ids) == text
     assert len(found.token_ids) == count
     assert (found.certain_tokens, found.is_settled, found.doubts) == (certain, is_settled, doubts)
+
+
+def spell(table, ids):
+    return [table.values[token] for token in ids]
+
+
+def test_tokens_that_were_spelled_one_by_one_are_beyond_doubt_however_they_were_cut(bundled, table):
+    ids = [*table.encode("to"), *table.encode("day is")]
+    assert ids != table.encode("today is")
+    found = read_tokens(bundled, TextAnswer(text="today is", finish_reason="length"), spell(table, ids), table)
+    assert found == Retokenised(
+        answer=TextAnswer(text="today is", finish_reason="length"),
+        token_ids=tuple(ids),
+        certain_tokens=len(ids),
+        is_canonical=False,
+        is_settled=True,
+        doubts=(),
+    )
+
+
+@pytest.mark.parametrize("end", [[], [b""], [b"<|im_end|>"]], ids=["left out", "empty", "by name"])
+def test_the_end_token_is_added_to_spelled_tokens_in_whatever_way_it_is_told(bundled, table, end):
+    ids = table.encode("Blue is a colour.")
+    answer = TextAnswer(text="Blue is a colour.", finish_reason="stop")
+    found = read_tokens(bundled, answer, [*spell(table, ids), *end], table)
+    assert found.token_ids == (*ids, *bundled.end_ids) if len(bundled.end_ids) == 1 else len(found.token_ids) > len(ids)
+    assert found.certain_tokens >= len(ids)
+
+
+UNSETTLED = {
+    "another text": ("Red.", "length", ()),
+    "a stop string": ("Blue.", "stop", ("!",)),
+}
+
+
+@pytest.mark.parametrize(("text", "finish", "stop"), UNSETTLED.values(), ids=UNSETTLED.keys())
+def test_spelled_tokens_settle_nothing_after(bundled, table, text, finish, stop):
+    answer = TextAnswer(text=text, finish_reason=finish, stop=stop)
+    assert read_tokens(bundled, answer, spell(table, table.encode("Blue.")), table) is None
+
+
+def test_bytes_that_no_single_token_has_settle_nothing(bundled, table):
+    answer = TextAnswer(text="Blue is", finish_reason="length")
+    assert read_tokens(bundled, answer, [b"Blue i", b"s"], table) is None
 
 
 def test_a_stop_string_that_the_last_words_could_have_grown_into_takes_them_out_of_the_evidence(bundled, table):

@@ -13,8 +13,7 @@ from itertools import count
 from models.answer_pass import Claim as ClaimedAnswer
 from models.answer_pass import ReferenceModel, cut_columns
 from models.profiles import find_profile
-from models.requests import GRID, SAMPLER_NONE, SEEDED_SAMPLERS, ReferenceRequest
-from models.retokenise import Retokenised, TextAnswer
+from models.requests import GRID, SEEDED_SAMPLERS
 from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
 from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
@@ -22,6 +21,7 @@ from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
     GRID_IDS,
+    LOGPROBS_IDS,
     SEEDED_IDS,
     AnswerColumns,
     build_seeded_id,
@@ -32,13 +32,20 @@ from scoring.evidence.channels import (
 )
 from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
 from scoring.records import PPM
-from validator.audit.records import Claim, ExaminerSettings, Exchange, Missing, Outcome, ReferenceFacts
+from validator.audit.claims import OUTSIDE, ClaimReader
+from validator.audit.records import (
+    Claim,
+    ExaminerSettings,
+    Exchange,
+    Missing,
+    Outcome,
+    ReferenceFacts,
+)
 
 MAX_WINDOWS = 8
 FIT_ANSWERS = 8
 EXPLAINED_ANSWERS = 6
 """Alternatives without a bound are run on so many answers: enough to name a hidden prompt, and no more waiting."""
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
 UNCALIBRATED_MU_PPM = 300_000
 """Bounds for a model without a profile: wide enough for an alarm, never for a proof."""
 SURE_SHARE, SURE_TOKENS = 0.9, 24
@@ -53,6 +60,7 @@ class LocalExaminer:
         manifest = self._model.loaded.manifest
         self._digest = manifest.compute_digest()
         self._profile = find_profile(self._digest)
+        self._reader = ClaimReader(self._model, self._profile.sampler if self._profile else None)
         self._window = self._profile.max_tokens if self._profile else 64
         self._evidence: AuditEvidence | None = None
         self._examined: list[tuple[ClaimedAnswer, bool]] = []
@@ -80,7 +88,7 @@ class LocalExaminer:
 
     def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
         """Return the sampler whose seeded winners nearly all tokens are, None when there is none or too few tokens."""
-        claims = [self._check(exchange)[0] for exchange in exchanges if exchange.token_ids]
+        claims = [self._reader.read(exchange)[0] for exchange in exchanges if exchange.token_ids]
         seeded = [claim for claim in claims if claim is not None and claim.request.seed is not None]
         for sampler in SEEDED_SAMPLERS:
             counts = [self._model.count_winners(claim, sampler) for claim in seeded]
@@ -107,7 +115,8 @@ class LocalExaminer:
         return appraisals
 
     def _appraise(self, outcomes: Sequence[Outcome]) -> list[AuditAppraisal]:
-        claims, notes = self._build_claims(outcomes)
+        read = [(None, "") if isinstance(outcome, Missing) else self._reader.read(outcome) for outcome in outcomes]
+        claims, notes = [claim for claim, _ in read], [note for _, note in read]
         known = [claim for claim in claims if claim is not None]
         explained = max(EXPLAINED_ANSWERS - len(self._examined), 0)
         try:
@@ -134,7 +143,7 @@ class LocalExaminer:
         """Return the appraisal of an outcome that cannot be re-run: the smallest factor when the provider caused it."""
         if isinstance(outcome, Exchange):
             is_repeat = outcome.repeat_of is not None
-            units = () if is_repeat or note == _OUTSIDE else (MISSING,)
+            units = () if is_repeat or note == OUTSIDE else (MISSING,)
             return self._finish(AuditAppraisal(index=outcome.index, units=units, log_ratios={}, note=note))
         units = (MISSING,) if outcome.is_provider_fault else ()
         return self._finish(
@@ -168,8 +177,11 @@ class LocalExaminer:
 
     def _build_unit(self, window: AnswerColumns, is_drawn: bool) -> Unit:
         settings = range(len(GRID_IDS)) if self._settings.claim is Claim.WEIGHTS else ()
+        # Log-probabilities that are left out, or that belong to other tokens, bet the smallest factor.
+        planned = {item.id for item in self._get_plan().statistics}
+        left_out = dict.fromkeys(planned.intersection(LOGPROBS_IDS), 0)
         return Unit(
-            statistics_ppm=compute_channel_statistics(window),
+            statistics_ppm={**left_out, **compute_channel_statistics(window)},
             by_settings={place: compute_channel_statistics(replace(window, settings=place)) for place in settings},
             is_drawn=is_drawn,
         )
@@ -231,66 +243,6 @@ class LocalExaminer:
             amendments.append(Amendment(settings=settings, statistics_ppm=statistics, is_drawn=is_drawn))
         return amendments
 
-    def _build_claims(self, outcomes: Sequence[Outcome]) -> tuple[list[ClaimedAnswer | None], list[str]]:
-        claims: list[ClaimedAnswer | None] = []
-        notes: list[str] = []
-        for outcome in outcomes:
-            claim, note = (None, "") if isinstance(outcome, Missing) else self._check(outcome)
-            claims.append(claim)
-            notes.append(note)
-        return claims, notes
-
-    def _check(self, exchange: Exchange) -> tuple[ClaimedAnswer | None, str]:
-        if exchange.repeat_of is not None:
-            return None, "asked again: serves contracts only"
-        if exchange.temperature == 0.0 or not MIN_TEMPERATURE <= exchange.temperature <= MAX_TEMPERATURE:
-            return None, _OUTSIDE
-        try:
-            claim = self._build_claim(exchange)
-        except InvalidInput as error:
-            return None, f"cannot be re-run: {error}"
-        if exchange.token_ids is not None and not self._model.is_text_of(exchange.content, exchange.token_ids):
-            return None, "the token ids do not spell the text"
-        if claim.found is not None and not claim.found.is_settled:
-            return None, "; ".join(claim.found.doubts)
-        return claim, ""
-
-    def _find_sampler(self, exchange: Exchange) -> str:
-        """Return the sampler whose noise is looked at: none where its margins are not calibrated.
-
-        Honest margins of one sampler say nothing of another's (those of inverse-cdf are several times as large). And
-        which tokens a filter keeps at its border depends on the numerics, and the winner with it.
-        """
-        is_calibrated = self._profile is None or exchange.sampler == self._profile.sampler
-        is_filtered = exchange.top_p < 1.0 or exchange.top_k > 0
-        return exchange.sampler if exchange.seed is not None and is_calibrated and not is_filtered else SAMPLER_NONE
-
-    def _build_claim(self, exchange: Exchange) -> ClaimedAnswer:
-        """Return what an exchange claims; raises InvalidInput when the model could not have said it."""
-        request = ReferenceRequest(
-            prompt_ids=self._model.render(exchange.messages),
-            output_ids=exchange.token_ids or (),
-            temperature=exchange.temperature,
-            top_p=exchange.top_p,
-            top_k=exchange.top_k,
-            seed=exchange.seed,
-            sampler=self._find_sampler(exchange),
-        )
-        # What comes from outside is checked before any table is looked into with it.
-        self._model.check(request)
-        if exchange.token_ids is not None:
-            return ClaimedAnswer(messages=exchange.messages, request=request)
-        text = TextAnswer(
-            text=exchange.content,
-            finish_reason=exchange.finish_reason,
-            stop=exchange.stop,
-            completion_tokens=exchange.completion_tokens,
-        )
-        found: Retokenised = self._model.retokenise([request], [text])[0]
-        request = replace(request, output_ids=found.token_ids)
-        self._model.check(request)
-        return ClaimedAnswer(messages=exchange.messages, request=request, found=found)
-
 
 @contextmanager
 def open_examiner(settings: ExaminerSettings) -> Iterator[LocalExaminer]:
@@ -300,7 +252,6 @@ def open_examiner(settings: ExaminerSettings) -> Iterator[LocalExaminer]:
     yield LocalExaminer(settings, settings.reference)
 
 
-_OUTSIDE = "outside of the calibrated envelope"
 _LOG_10 = math.log(10)
 
 

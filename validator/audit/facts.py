@@ -72,8 +72,8 @@ class EndpointFacts:
         }
 
     def _describe_channels(self) -> str:
-        """Return what is judged, and what this version leaves unjudged although it is offered."""
-        words = {"usage": "usage (alarm only)", "logprobs": "log-probabilities (not judged yet)"}
+        """Return what is judged."""
+        words = {"usage": "usage (alarm only)", "logprobs": "log-probabilities"}
         return ", ".join(words.get(name, name) for name in self.channels)
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scoring.evidence.audit import (
     build_wealth,
     compute_gains,
 )
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, GRID_IDS, SEEDED, TEXT, find_ratio_cap
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, GRID_IDS, LOGPROBS, SEEDED, TEXT, find_ratio_cap
 
 FINE, ANY, RATIO = "seeded-margin-fine-v1", "text-any-v1", "text-int4-c100-v1"
 MU_PPM = {FINE: 50_000, ANY: 20_000, RATIO: 12_000}
@@ -131,6 +131,14 @@ def test_the_fitted_sampling_does_not_matter_while_no_seed_was_looked_at():
 
 def test_without_seeds_there_is_nothing_finer_than_the_grid():
     assert FITTED not in build((TEXT,), covers_all_settings=True).plan.settings
+
+
+def test_a_shortfall_of_logprobs_counts_against_every_member_of_the_null():
+    name = "logprobs-short-fine-v1"
+    wealth = build((SEEDED, LOGPROBS), covers_all_settings=True, mu_ppm={FINE: 50_000, name: 50_000})
+    wealth = wealth.add(Unit(statistics_ppm={FINE: 50_000, name: 1_000_000}))
+    logs = {wealth.compute_log(settings, LOGPROBS) for settings in wealth.plan.settings if settings is not None}
+    assert len(logs) == 1 and min(logs) > math.log(5)
 
 
 def test_an_amendment_replaces_what_was_not_computed():

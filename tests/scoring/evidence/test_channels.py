@@ -14,6 +14,7 @@ from scoring.evidence.channels import (
     CAPS,
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
+    LOGPROBS_IDS,
     SEEDED_IDS,
     TEXT_ANY_ID,
     AnswerColumns,
@@ -28,14 +29,14 @@ from scoring.evidence.channels import (
 POINTS = len(GRID_IDS)
 
 
-def build_answer(logprob=(-1.0,) * 8, grid=None, margin=None, gap=None, settings=None, **alternatives):
+def build_answer(logprob=(-1.0,) * 8, grid=None, margin=None, gap=None, settings=None, returned=None, **alternatives):
     tokens = SimpleNamespace(
         logprob=logprob,
         grid_logprob=grid or tuple((value,) * POINTS for value in logprob),
         margin=margin,
         gap=gap,
     )
-    return AnswerColumns(tokens=tokens, alternatives=alternatives, max_tokens=64, settings=settings)
+    return AnswerColumns(tokens=tokens, alternatives=alternatives, max_tokens=64, settings=settings, returned=returned)
 
 
 def build_alternative(logprob, margin=None, gap=None):
@@ -49,7 +50,7 @@ def test_the_grid_is_that_of_the_engine():
 
 def test_every_statistic_has_one_id_and_a_channel():
     assert len(set(CHANNEL_STATISTIC_IDS)) == len(CHANNEL_STATISTIC_IDS)
-    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == {"seeded", "text"}
+    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == {"seeded", "text", "logprobs"}
 
 
 def test_an_answer_that_no_alternative_explains_better_gives_a_ratio_of_one():
@@ -119,6 +120,54 @@ def test_an_honest_answer_speaks_for_no_other_weights():
     told = build_alternative((-1.0,) * 8, margin=(0.3,) * 8, gap=(1.0,) * 8)
     found = compute_channel_statistics(build_answer(margin=(0.0,) * 8, gap=(1.0,) * 8, int4=told))
     assert found[build_seeded_id("int4")] == 0
+
+
+def compute_shortfalls(returned, **more):
+    found = compute_channel_statistics(build_answer(returned=returned, **more))
+    return [found[name] for name in LOGPROBS_IDS]
+
+
+def test_returned_logprobs_that_agree_or_lie_above_are_no_shortfall():
+    assert compute_shortfalls((-1.0,) * 8) == compute_shortfalls((-0.4,) * 8) == [0, 0]
+
+
+def test_a_shortfall_counts_in_full_from_its_clip_on():
+    # Eight tokens of which half a point is missing, over at least a quarter of the 64 that were asked for.
+    assert compute_shortfalls((-1.5,) * 8) == [500_000, 500_000]
+    assert compute_shortfalls((-1.05,) * 8) == [250_000, 50_000]
+
+
+def test_what_a_penalty_may_have_moved_is_not_looked_at():
+    assert compute_shortfalls((None, None, -9.0, *(None,) * 5)) == [62_500, 62_500]
+
+
+@pytest.mark.parametrize("name", ["t71-p100", "t143-p100"])
+def test_logprobs_at_the_temperature_of_the_provider_are_no_shortfall(name):
+    place = GRID_IDS.index(name)
+    row = tuple(-3.0 if index == place else -1.0 for index in range(POINTS))
+    assert compute_shortfalls((-3.0,) * 8, grid=(row,) * 8) == [0, 0]
+
+
+def test_logprobs_between_two_temperatures_are_no_shortfall():
+    first, second = GRID_IDS.index("t100-p100"), GRID_IDS.index("t111-p100")
+    row = tuple({first: -1.0, second: -2.0}.get(index, -0.5) for index in range(POINTS))
+    assert compute_shortfalls((-1.5,) * 8, grid=(row,) * 8)[1] == 0
+
+
+def test_a_filter_of_the_grid_explains_no_shortfall():
+    place = GRID_IDS.index("t100-p90")
+    row = tuple(-9.0 if index == place else -1.0 for index in range(POINTS))
+    assert compute_shortfalls((-9.0,) * 8, grid=(row,) * 8) == [500_000, 500_000]
+
+
+def test_a_shortfall_is_the_same_against_every_setting():
+    place = GRID_IDS.index("t91-p100")
+    assert compute_shortfalls((-1.5,) * 8, settings=place) == compute_shortfalls((-1.5,) * 8)
+
+
+def test_logprobs_of_another_number_of_tokens_are_refused():
+    with pytest.raises(InvalidInput, match="each token"):
+        compute_shortfalls((-1.0,) * 9)
 
 
 def test_positions_beyond_max_tokens_are_not_looked_at():

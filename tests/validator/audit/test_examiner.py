@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from models.requests import ChatMessage
+from scoring.evidence.channels import LOGPROBS_IDS
 from validator.audit.examiner import LocalExaminer
-from validator.audit.records import ExaminerSettings, Exchange, Missing
+from validator.audit.records import ExaminerSettings, Exchange, Missing, ReturnedLogprob, ReturnedToken
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,40 @@ def test_margins_that_are_not_calibrated_are_not_looked_at(begun, change):
 def test_margins_of_the_calibrated_sampler_are(begun):
     (appraisal,) = begun.examine([replace(ANSWER, sampler="gumbel-philox-v1")])
     assert any(name.startswith("seeded") for name in appraisal.units[0].statistics_ppm)
+
+
+WORDS = ("Blue", " is", " a", " colour", ".")
+
+
+def build_logprobs(*values):
+    tokens = [ReturnedToken(text=text, logprob=value) for text, value in zip(WORDS, values, strict=False)]
+    return tuple(ReturnedLogprob(chosen=token) for token in tokens)
+
+
+@pytest.fixture
+def listening(examiner, monkeypatch):
+    # The bundled profile's own bounds do not matter here: what is looked at does.
+    monkeypatch.setattr("validator.audit.examiner._find_bounds", lambda _: dict.fromkeys(LOGPROBS_IDS, 50_000))
+    examiner.begin(("text", "logprobs"))
+    return examiner
+
+
+def compute_shortfalls(listening, logprobs):
+    (appraisal,) = listening.examine([replace(ANSWER, logprobs=logprobs)])
+    return [appraisal.units[0].statistics_ppm[name] for name in LOGPROBS_IDS]
+
+
+def test_tokens_that_are_reported_far_less_likely_than_they_are_fall_short(listening):
+    assert min(compute_shortfalls(listening, build_logprobs(*(-30.0,) * 5))) >= 500_000
+
+
+def test_tokens_that_are_reported_certain_never_fall_short(listening):
+    assert compute_shortfalls(listening, build_logprobs(*(0.0,) * 5)) == [0, 0]
+
+
+@pytest.mark.parametrize("logprobs", [None, build_logprobs(-30.0, -30.0)], ids=["none", "too few"])
+def test_logprobs_that_are_left_out_or_belong_to_other_tokens_bet_the_smallest_factor(listening, logprobs):
+    assert compute_shortfalls(listening, logprobs) == [0, 0]
 
 
 def test_a_long_answer_is_several_units(begun):

@@ -1,0 +1,89 @@
+"""From an exchange to a claim that can be re-run: the prompt in the claimed template, the tokens, what is said of them.
+
+Everything here is the provider's word, checked before any table is looked into with it. What cannot be re-run says why.
+"""
+
+from dataclasses import replace
+
+from models.answer_pass import Claim, ReferenceModel
+from models.requests import SAMPLER_NONE, ReferenceRequest
+from models.retokenise import TextAnswer
+from scoring.errors import InvalidInput
+from validator.audit.records import Exchange, ReturnedLogprob
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
+OUTSIDE = "outside of the calibrated envelope"
+
+
+class ClaimReader:
+    """Reads claims for a reference model. `sampler` is the one whose margins are calibrated, None: any."""
+
+    def __init__(self, model: ReferenceModel, sampler: str | None) -> None:
+        self._model = model
+        self._sampler = sampler
+
+    def read(self, exchange: Exchange) -> tuple[Claim | None, str]:
+        """Return the claim, or None and why there is none."""
+        if exchange.repeat_of is not None:
+            return None, "asked again: serves contracts only"
+        if exchange.temperature == 0.0 or not MIN_TEMPERATURE <= exchange.temperature <= MAX_TEMPERATURE:
+            return None, OUTSIDE
+        try:
+            claim = self._build(exchange)
+        except InvalidInput as error:
+            return None, f"cannot be re-run: {error}"
+        if exchange.token_ids is not None and not self._model.is_text_of(exchange.content, exchange.token_ids):
+            return None, "the token ids do not spell the text"
+        if claim.found is not None and not claim.found.is_settled:
+            return None, "; ".join(claim.found.doubts)
+        return claim, ""
+
+    def _build(self, exchange: Exchange) -> Claim:
+        """Return what an exchange claims; raises InvalidInput when the model could not have said it."""
+        request = ReferenceRequest(
+            prompt_ids=self._model.render(exchange.messages),
+            output_ids=exchange.token_ids or (),
+            temperature=exchange.temperature,
+            top_p=exchange.top_p,
+            top_k=exchange.top_k,
+            seed=exchange.seed,
+            sampler=self._find_sampler(exchange),
+        )
+        self._model.check(request)
+        claim = Claim(messages=exchange.messages, request=request)
+        if exchange.token_ids is None:
+            claim = self._find_tokens(claim, exchange)
+            self._model.check(claim.request)
+        returned = tuple(entry.chosen.logprob for entry in exchange.logprobs or ())
+        is_cut_anew = claim.found is not None and claim.found.is_canonical
+        if not returned or is_cut_anew or not self._model.can_belong(returned, claim.request.output_ids):
+            return claim
+        return replace(claim, returned=returned)
+
+    def _find_tokens(self, claim: Claim, exchange: Exchange) -> Claim:
+        """Return the claim with the ids of a text: from the provider's own tokens where they settle it, else cut."""
+        text = TextAnswer(
+            text=exchange.content,
+            finish_reason=exchange.finish_reason,
+            stop=exchange.stop,
+            completion_tokens=exchange.completion_tokens,
+        )
+        pieces = [_spell(entry) for entry in exchange.logprobs or ()]
+        found = self._model.read_tokens(text, pieces) if pieces else None
+        if found is None:
+            found = self._model.retokenise([claim.request], [text])[0]
+        return replace(claim, request=replace(claim.request, output_ids=found.token_ids), found=found)
+
+    def _find_sampler(self, exchange: Exchange) -> str:
+        """Return the sampler whose noise is looked at: none where its margins are not calibrated.
+
+        Honest margins of one sampler say nothing of another's (those of inverse-cdf are several times as large). And
+        which tokens a filter keeps at its border depends on the numerics, and the winner with it.
+        """
+        is_calibrated = self._sampler is None or exchange.sampler == self._sampler
+        is_filtered = exchange.top_p < 1.0 or exchange.top_k > 0
+        return exchange.sampler if exchange.seed is not None and is_calibrated and not is_filtered else SAMPLER_NONE
+
+
+def _spell(entry: ReturnedLogprob) -> bytes:
+    return entry.chosen.text.encode() if entry.chosen.data is None else entry.chosen.data
