@@ -10,7 +10,7 @@ from benchmarks.gated_hybrid import answer_hybrid
 from benchmarks.other_model import answer_as_claimed
 from models.generate import generate
 from models.load import LoadedModel, encode_text, render_prompt
-from models.requests import MAX_SEED, ChatMessage, GenerationRequest
+from models.requests import MAX_SEED, ChatMessage, Generation, GenerationRequest
 from scoring.records import PPM
 
 BATCH_ROWS = 32
@@ -52,13 +52,15 @@ OpenModel = Callable[[str], LoadedModel]
 class RowAnswer:
     """One answer of a row: its token ids in the claimed vocabulary, what usage says, and whether it was cheated.
 
-    `claimed_tokens` counts the tokens that a gated hybrid left to the claimed model, None for other rows.
+    `claimed_tokens` counts the tokens that a gated hybrid left to the claimed model, None for other rows. `logprobs` is
+    what the served model says of its own tokens, None where no single model of this vocabulary answered.
     """
 
     token_ids: tuple[int, ...]
     prompt_tokens: int
     is_cheated: bool
     claimed_tokens: int | None = None
+    logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,9 @@ def answer_rows(
     rest = [index for index in range(len(asked)) if index not in found]
     for index, answer in zip(rest, generate(claimed, [honest[i] for i in rest], max_rows=BATCH_ROWS), strict=True):
         tokens = len(honest[index].prompt_ids)
-        found[index] = RowAnswer(token_ids=answer.token_ids, prompt_tokens=tokens, is_cheated=False)
+        found[index] = RowAnswer(
+            token_ids=answer.token_ids, prompt_tokens=tokens, is_cheated=False, logprobs=_get_logprobs(answer)
+        )
     return [found[index] for index in range(len(asked))]
 
 
@@ -129,7 +133,12 @@ def _build_honest_request(
         temperature=each.temperature_ppm / PPM,
         top_p=each.top_p_ppm / PPM,
         seed=each.sampler_seed,
+        logprobs=0,
     )
+
+
+def _get_logprobs(answer: Generation) -> tuple[float, ...]:
+    return tuple(item.logprob for item in answer.logprobs or ())
 
 
 def _answer_cheated(
@@ -143,6 +152,7 @@ def _answer_cheated(
         _alter_request(row, claimed, messages, request) for messages, request in zip(conversations, honest, strict=True)
     ]
     shares: list[int | None] = [None] * len(honest)
+    logprobs: list[tuple[float, ...] | None] = [None] * len(honest)
     if row.is_canned:
         token_ids = [_can(claimed, request) for request in requests]
     elif row.gap_below is not None:
@@ -153,15 +163,18 @@ def _answer_cheated(
         token_ids = [answer.token_ids for answer in answers]
     else:
         served = open_model(row.weights)
-        token_ids = [answer.token_ids for answer in generate(served, requests, max_rows=BATCH_ROWS)]
+        generated = generate(served, requests, max_rows=BATCH_ROWS)
+        token_ids = [answer.token_ids for answer in generated]
+        logprobs = [_get_logprobs(answer) for answer in generated]
     return [
         RowAnswer(
             token_ids=ids,
             prompt_tokens=len((asked if row.forges_usage else used).prompt_ids),
             is_cheated=True,
             claimed_tokens=share,
+            logprobs=said,
         )
-        for ids, asked, used, share in zip(token_ids, honest, requests, shares, strict=True)
+        for ids, asked, used, share, said in zip(token_ids, honest, requests, shares, logprobs, strict=True)
     ]
 
 

@@ -20,7 +20,6 @@ from benchmarks.detection_data import (
     BENCHMARK_SET,
     TEXT_PREFIX,
     gather_honest,
-    gather_honest_texts,
     gather_rows,
     get_group,
     read_benchmark_questions,
@@ -28,6 +27,7 @@ from benchmarks.detection_data import (
 )
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.document import write_section
+from benchmarks.honest_rows import FOREIGN_SET, HONEST_ROWS, MAIN_GROUPS, HonestRow, gather_honest_rows
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
@@ -44,24 +44,28 @@ from models.tolerances import read_answer_columns
 from scoring.evidence.audit import AuditPlan, Unit, build_audit_plan
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
+    CHANNELS,
+    PROMPT_ALTERNATIVES,
     SEEDED,
     TEXT,
+    WEIGHTS_ALTERNATIVES,
     compute_channel_statistics,
     compute_log_ratios,
+    get_channel,
 )
 from scoring.evidence.profile import ToleranceProfile
 from scoring.records import PPM
 
 LOG_THRESHOLD = math.log(1e6)
-LONGEST = {SEEDED: 400, TEXT: 400}
+LONGEST = 600
 MIXED_ROWS = {"int4-diluted-20": "int4", "int4-diluted-5": "int4", "int4-sleeper-500": "int4"}
 """Rows whose lives mix the answers of another row with honest ones."""
 IN_MIXTURE = {
-    "int8": "int8", "int6": "int6", "int4": "int4", "temperature-0.9": "t91-p100", "temperature-1.1": "t111-p100",
-    "top-p-0.9": "t100-p90", "wrong-template": "template-role-lines",
+    "int8": "int8", "int6": "int6", "int5": "int5", "int4": "int4",
+    "temperature-0.9": "t91-p100", "temperature-1.1": "t111-p100", "top-p-0.9": "t100-p90",
+    "wrong-template": "template-role-lines",
 }  # fmt: skip
 """The alternative that is (nearly) what a row does: its Wald bound can be computed."""
-HONEST_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in AuditCalibration().cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in ROWS if row.name not in MIXED_ROWS and (not options.rows or row.name in options.rows)]
     if not options.report:
         gather_honest(collection, options.honest, _report_progress)
-        gather_honest_texts(collection, HONEST_GROUPS, _report_progress)
+        gather_honest_rows(collection, _report_progress)
         gather_rows(collection, rows, options.requests, _report_progress)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
     pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
-    honest = join_pools([build_honest_pool(collection, group) for group in HONEST_GROUPS])
+    honest = join_pools([build_honest_pool(collection, group) for group in MAIN_GROUPS])
     if not honest.units:
         raise SystemExit("no honest hold-out answers: run without --report")
     results = [
         result
         for row in ROWS
-        for channel in (SEEDED, TEXT)
+        for channel in CHANNELS
         if (result := measure_row(row, channel, profile, pools, honest, options.trials)) is not None
     ]
     text = "\n\n".join(
@@ -138,9 +142,11 @@ def measure_row(
     if pool is None or not pool.units:
         return None
     plan = build_plan(profile, channel)
+    if plan is None or not is_told(plan, pool):
+        return None
     gains = np.concatenate([compute_gain_table(plan, pool.units), compute_gain_table(plan, honest.units)])
     generator = np.random.default_rng(20261125)
-    length = LONGEST[channel] + row.honest_requests
+    length = LONGEST + row.honest_requests
     order = np.array(
         [_draw_life(row, len(pool.units), len(honest.units), length, generator) for _ in range(trials)], dtype=np.int64
     )
@@ -169,10 +175,18 @@ def _compute_wald(name: str, pool: Pool) -> float | None:
     return LOG_THRESHOLD / mean if mean > 0 else None
 
 
-def build_plan(profile: ToleranceProfile, channel: str) -> AuditPlan:
-    """Return the plan of an audit that has one channel, for the null of weights and sampling."""
+def build_plan(profile: ToleranceProfile, channel: str) -> AuditPlan | None:
+    """Return the plan of an audit that has one channel, for the null of weights and sampling; None without bounds."""
     mu_ppm = {name: mu for name, mu in profile.compute_mu_ppm().items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+    if not any(get_channel(name) == channel for name in mu_ppm):
+        return None
     return build_audit_plan(mu_ppm, (channel,), covers_all_settings=False)
+
+
+def is_told(plan: AuditPlan, pool: Pool) -> bool:
+    """Return whether answers have what a plan bets on: not all came with log-probabilities."""
+    planned = {statistic.id for statistic in plan.statistics}
+    return any(planned & unit.statistics_ppm.keys() for unit in pool.units)
 
 
 def read_row_answers(collection: Collection, row: CheatRow, count: int) -> list[Answered]:
@@ -192,10 +206,7 @@ def build_pool(collection: Collection, group: str, answers: Sequence[Answered]) 
     )
 
 
-ALTERNATIVE_IDS = (
-    "int8", "fp8", "int6", "int4", "hidden-prompt-safe", "hidden-prompt-short", "hidden-prompt-support",
-    "hidden-prompt-markdown", "template-role-lines", "template-none",
-)  # fmt: skip
+ALTERNATIVE_IDS = (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
 
 
 def join_pools(pools: Sequence[Pool]) -> Pool:
@@ -225,16 +236,18 @@ def _build_peers(
     pools = {name: read_peer_columns(collection, f"{BENCHMARK_SET}-{name}", answers[name]) for name in own}
     calibration = [
         columns
-        for group in HONEST_GROUPS
+        for group in MAIN_GROUPS
         for columns in _read_honest_columns(collection, group.replace(HOLD_OUT_SET, DEVELOPMENT_SET))
     ]
-    honest = [columns for group in HONEST_GROUPS for columns in _read_honest_columns(collection, group)]
+    honest = [columns for group in MAIN_GROUPS for columns in _read_honest_columns(collection, group)]
     return format_peers(own, pools, calibration, honest, trials)
 
 
 def _measure_own(result: Result, profile: ToleranceProfile, honest: Pool, trials: int) -> OwnResult:
     requests = int(result.lives.get_quantile(0.5))
     plan = build_plan(profile, result.channel)
+    if plan is None:
+        raise RuntimeError("a result has a plan")
     order = np.random.default_rng(20261126).integers(0, len(honest.units), (trials, requests))
     lives = follow_lives(plan, compute_gain_table(plan, honest.units), order, LOG_THRESHOLD)
     return OwnResult(
@@ -255,7 +268,8 @@ def build_honest_pool(collection: Collection, group: str) -> Pool:
 
 def read_honest_answers(collection: Collection, group: str) -> list[Answered]:
     """Return the answers of a calibration or hold-out group."""
-    set_name = HOLD_OUT_SET if group.startswith(HOLD_OUT_SET) else DEVELOPMENT_SET
+    sets = (FOREIGN_SET, HOLD_OUT_SET, DEVELOPMENT_SET)
+    set_name = next(name for name in sets if group.startswith(name))
     return collection.read_answers(group, read_questions(collection, AuditCalibration(), set_name))
 
 
@@ -269,7 +283,7 @@ def format_table(results: Sequence[Result]) -> str:
         median, late = item.lives.get_quantile(0.5), item.lives.get_quantile(0.99)
         tokens = f"{median * item.tokens:.0f}" if math.isfinite(median) else "-"
         wald = f"{median / item.wald:.1f}" if item.wald and math.isfinite(median) else "-"
-        longest = LONGEST[item.channel]
+        longest = LONGEST
         lines.append(
             f"| {item.row} | {item.channel} | {item.answers} | {_show(median, longest)}, {_show(late, longest)} "
             f"| {tokens} | {wald} |"
@@ -278,21 +292,43 @@ def format_table(results: Sequence[Result]) -> str:
 
 
 def format_honest(collection: Collection, profile: ToleranceProfile) -> str:
-    """Return the table of honest answers: the largest e-value that each group's audit ever reached."""
-    lines = ["| honest answers | requests | largest e-value, seeded | largest e-value, text |", "|---|---|---|---|"]
-    for group in HONEST_GROUPS:
-        pool = build_honest_pool(collection, group)
-        cells = [_find_largest(profile, channel, pool) for channel in (SEEDED, TEXT)]
-        lines.append(f"| {group} | {len(pool.units)} | {' | '.join(cells)} |")
-        texts = build_pool(collection, TEXT_PREFIX + group, read_text_answers(collection, group))
-        if texts.units:
-            largest = _find_largest(profile, TEXT, texts)
-            lines.append(f"| {group}, as text without ids | {len(texts.units)} | - | {largest} |")
+    """Return the table of honest answers: the largest e-value that an audit of each row ever reached."""
+    heads = " | ".join(f"largest e-value, {channel}" for channel in CHANNELS)
+    lines = [f"| honest answers | requests | {heads} |", "|---" * (2 + len(CHANNELS)) + "|"]
+    for row in HONEST_ROWS:
+        pool = read_honest_row(collection, row)
+        if pool.units:
+            cells = [_find_largest(profile, channel, pool) if channel in row.channels else "-" for channel in CHANNELS]
+            lines.append(f"| {row.name} | {len(pool.units)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def read_honest_row(collection: Collection, row: HonestRow) -> Pool:
+    """Return what an honest row's answers gave, as far as they were gathered."""
+    pools = []
+    for group in row.groups:
+        is_text = group.startswith(TEXT_PREFIX)
+        answers = (
+            read_text_answers(collection, group.removeprefix(TEXT_PREFIX))
+            if is_text
+            else read_honest_answers(collection, group)
+        )
+        pool = build_pool(collection, group, answers)
+        kept = [place for place in range(len(pool.units)) if row.keeps(answers[place].question)]
+        pools.append(
+            Pool(
+                units=[pool.units[place] for place in kept],
+                ratios=[pool.ratios[place] for place in kept],
+                tokens=pool.tokens,
+            )
+        )
+    return join_pools(pools)
 
 
 def _find_largest(profile: ToleranceProfile, channel: str, pool: Pool) -> str:
     plan = build_plan(profile, channel)
+    if plan is None or not is_told(plan, pool):
+        return "-"
     order = np.arange(len(pool.units), dtype=np.int64)[None, :]
     largest = follow_lives(plan, compute_gain_table(plan, pool.units), order, math.inf).largest[0]
     return f"10^{largest / math.log(10):.2f}"

@@ -100,7 +100,7 @@ def _cut_canonically(answer: Answered, verifier: LoadedModel, tokens: TokenBytes
         finish_reason=FINISH_STOP if ends else FINISH_LENGTH,
         completion_tokens=len(answer.output_ids),
     )
-    return replace(answer, output_ids=retokenise(verifier, text, tokens).token_ids)
+    return replace(answer, output_ids=retokenise(verifier, text, tokens).token_ids, logprobs=None)
 
 
 def read_benchmark_questions(collection: Collection) -> list[Question]:
@@ -132,6 +132,7 @@ def _build_answerer(row: CheatRow, shelf: Any) -> Any:
                 output_ids=item.token_ids,
                 prompt_tokens=item.prompt_tokens,
                 is_cheated=item.is_cheated,
+                logprobs=item.logprobs,
             )
             for question, item in zip(questions, found, strict=True)
         ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.evidence.audit import SHARES, START_BLOCK, AuditPlan, Unit, compute_gains
+from scoring.evidence.audit import START_BLOCK, AuditPlan, Unit, compute_gains
 
 Floats = NDArray[np.float64]
 
@@ -31,14 +31,9 @@ def compute_gain_table(plan: AuditPlan, units: list[Unit]) -> Floats:
     return np.array([compute_gains(plan, unit) for unit in units], dtype=np.float64)
 
 
-def compute_parts(plan: AuditPlan) -> Floats:
-    """Return the log of each bet's part of the initial wealth."""
-    return np.array([math.log(statistic.part / len(SHARES)) for statistic, _ in plan.bets])
-
-
 def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_threshold: float) -> Lives:
     """Follow lives [lives, requests] of indices into `gains`, each until its threshold or its end."""
-    parts = compute_parts(plan)
+    parts = np.array(plan.log_parts)
     early = np.zeros((len(order), len(parts)))
     late = np.full_like(early, -np.inf)
     reached = np.full(len(order), np.inf)

@@ -8,8 +8,10 @@ no choice was made on them. The sampling that mu is for is the envelope of the t
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count as count_up
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from scoring.evidence.profile import (
     is_development,
 )
 from scoring.hashing import tagged_digest
-from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, build_outline
+from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, ProbeOutline, build_outline
 from scoring.probes import PointEnvelope
 from scoring.records import PPM
 
@@ -121,21 +123,20 @@ def write_questions(
     count: int,
     open_writer: Callable[[], LoadedModel],
     progress: Progress,
+    keeps: Callable[[ProbeOutline], bool] = lambda outline: True,
 ) -> list[Question]:
-    """Return the first `count` questions of a set, writing those that are not there yet."""
+    """Return the first `count` questions of a set that `keeps` names, writing those that are not there yet."""
     from models.probe_writer import write_probes
 
     writer: LoadedModel | None = None
     with open_journal(collection.folder / f"questions-{set_name}.jsonl", _build_header(task, set_name)) as journal:
         while len(journal.rows) < count:
             writer = writer or open_writer()
-            first = len(journal.rows)
-            outlines = [
-                build_outline(compute_question_seed(set_name, index), task.envelope)
-                for index in range(first, min(first + WRITER_CHUNK, count))
-            ]
+            last: Any = journal.rows[-1]["index"] if journal.rows else -1
+            missing = min(WRITER_CHUNK, count - len(journal.rows))
+            outlines = dict(islice(_draw_outlines(task, set_name, last + 1, keeps), missing))
             rows: list[Any] = []
-            for index, probe in enumerate(write_probes(writer, outlines, max_rows=64), start=first):
+            for index, probe in zip(outlines, write_probes(writer, list(outlines.values()), max_rows=64), strict=True):
                 rows.append(
                     {
                         "index": index,
@@ -150,6 +151,15 @@ def write_questions(
             progress(len(journal.rows), count, f"prompts {set_name}")
         found: list[Any] = journal.rows[:count]
     return [_read_question(row, task) for row in found]
+
+
+def _draw_outlines(
+    task: AuditCalibration, set_name: str, start: int, keeps: Callable[[ProbeOutline], bool]
+) -> Iterator[tuple[int, ProbeOutline]]:
+    for index in count_up(start):
+        outline = build_outline(compute_question_seed(set_name, index), task.envelope)
+        if keeps(outline):
+            yield index, outline
 
 
 def _read_question(row: Any, task: AuditCalibration) -> Question:

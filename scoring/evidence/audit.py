@@ -44,6 +44,8 @@ from scoring.records import PPM
 
 SHARES = (0.15, 0.4, 0.7, 0.97)
 """Stakes as shares of 1/mu; at 0.97 a ratio is nearly the capped likelihood ratio itself."""
+SHARE_WEIGHTS = (1 / 6, 1 / 6, 1 / 6, 1 / 2)
+"""The part of a statistic's wealth at each stake: most for the one that ends gross cheats, in the fewest requests."""
 START_BLOCK = 8
 FITTED = -1
 """The member of a wide null whose sampling was fitted to the answers themselves."""
@@ -82,6 +84,11 @@ class AuditPlan:
     def bets(self) -> tuple[tuple[AuditStatistic, float], ...]:
         """Return the bets in order: each statistic with each of its stakes, as a share of 1/mu."""
         return tuple((statistic, share) for statistic in self.statistics for share in SHARES)
+
+    @cached_property
+    def log_parts(self) -> tuple[float, ...]:
+        """Return the log of each bet's part of the initial wealth."""
+        return tuple(math.log(statistic.part * weight) for statistic in self.statistics for weight in SHARE_WEIGHTS)
 
     @cached_property
     def ratio_mu_ppm(self) -> dict[int, int]:
@@ -202,8 +209,8 @@ class Wealth:
     def compute_log(self, settings: int | None = None, channel: str | None = None) -> float:
         """Return the log wealth against one member of the null; with `channel`, as if all had been staked on it."""
         chosen = [
-            (math.log(statistic.part / len(SHARES)), place)
-            for place, (statistic, _) in enumerate(self.plan.bets)
+            (part, place)
+            for place, ((statistic, _), part) in enumerate(zip(self.plan.bets, self.plan.log_parts, strict=True))
             if channel is None or get_channel(statistic.id) == channel
         ]
         if not chosen:

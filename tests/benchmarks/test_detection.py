@@ -60,7 +60,7 @@ def test_walds_bound_is_the_threshold_over_the_mean_ratio():
 def test_the_table_says_when_a_life_never_got_there():
     lives = Lives(reached=np.array([3.0, 3.0, math.inf]), largest=np.zeros(3))
     text = format_table([Result(row="int8", channel="text", answers=2, lives=lives, tokens=60.0, wald=None)])
-    assert "| int8 | text | 2 | 3, > 400 |" in text
+    assert "| int8 | text | 2 | 3, > 600 |" in text
 
 
 def columns(margin):

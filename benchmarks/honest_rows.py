@@ -1,0 +1,117 @@
+"""The honest rows of the detection benchmark: other batches, attention and engines, code, other languages, plain text.
+
+All of them answer hold-out questions, which no calibration has seen; the first ROW_REQUESTS of them where a row has a
+cell of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from benchmarks.detection_data import TASK, TEXT_PREFIX, gather_honest_texts, open_verifier, score_groups
+from benchmarks.third_party import answer_all, start_third_party_server
+from models.calibrate_audit import (
+    HOLD_OUT_SET,
+    ProviderCell,
+    answer_cells,
+    read_questions,
+    write_questions,
+)
+from models.collection import Answered, Collection, Progress, Question
+from models.gather import build_honest_answerer, gather_answers
+from scoring.evidence.channels import LOGPROBS, SEEDED, TEXT
+from scoring.probe_outlines import CODE, ENGLISH, ProbeOutline
+
+ROW_REQUESTS = 300
+MAIN_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in TASK.cells)
+OTHER_CELLS = (
+    ProviderCell(dtype="bf16", batch=1),
+    ProviderCell(dtype="bf16", batch=8),
+    ProviderCell(dtype="bf16", batch=32),
+    ProviderCell(dtype="bf16", batch=64, attention="eager"),
+)
+OTHER_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in OTHER_CELLS)
+FOREIGN_SET = f"{HOLD_OUT_SET}-foreign"
+FOREIGN = f"{FOREIGN_SET}-{TASK.cells[0].name}"
+THIRD_PARTY = f"{HOLD_OUT_SET}-third-party"
+SLOTS, THREADS = 4, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HonestRow:
+    """One row: answers of some groups to the questions that `keeps` names, and the channels that can be looked at."""
+
+    name: str
+    groups: tuple[str, ...]
+    channels: tuple[str, ...] = (SEEDED, TEXT, LOGPROBS)
+    keeps: Callable[[Question], bool] = lambda question: True
+
+
+def is_code(question: Question) -> bool:
+    """Return whether a hold-out question is of the generator's stratum for code."""
+    return question.stratum == CODE
+
+
+def is_foreign(outline: ProbeOutline) -> bool:
+    """Return whether a question is not in English."""
+    return outline.language != ENGLISH
+
+
+HONEST_ROWS = (
+    *(HonestRow(name=group.removeprefix(f"{HOLD_OUT_SET}-"), groups=(group,)) for group in MAIN_GROUPS),
+    *(HonestRow(name=group.removeprefix(f"{HOLD_OUT_SET}-"), groups=(group,)) for group in OTHER_GROUPS),
+    HonestRow(name="third-party server (llama.cpp, F16)", groups=(THIRD_PARTY,), channels=(TEXT, LOGPROBS)),
+    HonestRow(
+        name="text without token ids", groups=tuple(TEXT_PREFIX + group for group in MAIN_GROUPS), channels=(TEXT,)
+    ),
+    HonestRow(name="code, of all cells above", groups=(*MAIN_GROUPS, *OTHER_GROUPS), keeps=is_code),
+    HonestRow(name="not English", groups=(FOREIGN,)),
+)
+
+
+def gather_honest_rows(collection: Collection, progress: Progress) -> None:
+    """Have the rows' questions answered and re-run; the main cells' answers must be there."""
+    task = replace(TASK, cells=OTHER_CELLS, hold_out=ROW_REQUESTS)
+    groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
+    questions = read_questions(collection, TASK, HOLD_OUT_SET)[:ROW_REQUESTS]
+    groups[FOREIGN] = answer_foreign(collection, progress)
+    groups[THIRD_PARTY] = answer_third_party(collection, questions, progress)
+    score_groups(collection, groups, progress, weights_only=True)
+    gather_honest_texts(collection, MAIN_GROUPS, progress)
+
+
+def answer_foreign(collection: Collection, progress: Progress) -> list[Answered]:
+    """Return honest answers of the first main cell to questions that are not in English."""
+    questions = write_questions(collection, TASK, FOREIGN_SET, ROW_REQUESTS, open_verifier, progress, is_foreign)
+    answerer = build_honest_answerer(open_verifier(), TASK.cells[0].batch)
+    return gather_answers(collection, FOREIGN, questions, answerer, 2 * TASK.cells[0].batch, progress)
+
+
+def answer_third_party(collection: Collection, questions: Sequence[Question], progress: Progress) -> list[Answered]:
+    """Return the answers of llama.cpp's server, which is started when some are missing."""
+    found = collection.read_answers(THIRD_PARTY, questions)
+    if len(found) == len(questions):
+        return found
+    with start_third_party_server(slots=SLOTS, threads=THREADS) as server:
+
+        def answer(asked: Sequence[Question]) -> list[Answered]:
+            answers: dict[int, Answered] = {}
+            for limit, part in groupby(sorted(asked, key=_get_limit), key=_get_limit):
+                batch = list(part)
+                conversations = [question.messages for question in batch]
+                seeds = [question.sampler_seed for question in batch]
+                given = answer_all(server, conversations, seeds, max_tokens=limit)
+                for question, item in zip(batch, given, strict=True):
+                    answers[question.index] = Answered(
+                        question=question,
+                        output_ids=item.token_ids,
+                        prompt_tokens=item.prompt_tokens,
+                        logprobs=item.logprobs,
+                    )
+            return [answers[question.index] for question in asked]
+
+        return gather_answers(collection, THIRD_PARTY, questions, answer, 32, progress)
+
+
+def _get_limit(question: Question) -> int:
+    return question.max_tokens
