@@ -16,6 +16,8 @@ from scoring.evidence.channels import (
     WEIGHTS_ALTERNATIVES,
     get_channel,
 )
+from scoring.evidence.contract_alarm import ContractAlarm, ContractCount, build_contract_alarm
+from scoring.evidence.contracts import PROMPT_TOKENS, ContractOutcome
 from scoring.evidence.verdict import Decision, EvidenceSummary, Verdict, decide_verdict
 from scoring.records import PPM
 
@@ -41,6 +43,7 @@ class AuditAppraisal:
     """What one outcome says: its units, the log likelihood ratios of the alternatives (nats), and what was noted.
 
     `extra_prompt_tokens` is what the provider counts beyond the claimed template, None when it counts nothing.
+    `contracts` are those of this answer, each once.
     """
 
     index: int
@@ -52,6 +55,7 @@ class AuditAppraisal:
     is_missing: bool = False
     note: str = ""
     log10_by_channel: Mapping[str, float] = field(default_factory=dict)
+    contracts: tuple[ContractOutcome, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,7 @@ class AuditEvidence:
     missing: int = 0
     log_ratios: Mapping[str, float] = field(default_factory=dict)
     extra_prompt_tokens: tuple[int, ...] = ()
+    contract_alarm: ContractAlarm = field(default_factory=build_contract_alarm)
 
     def add(self, appraisal: AuditAppraisal) -> Self:
         """Return the evidence with one more appraisal."""
@@ -87,14 +92,15 @@ class AuditEvidence:
             informative_requests=self.informative_requests + (appraisal.verified_tokens > 0),
             log_ratios=ratios,
             extra_prompt_tokens=(*self.extra_prompt_tokens, *extra),
+            contract_alarm=self.contract_alarm.add(appraisal.contracts),
         )
 
     @property
     def decision(self) -> Decision:
         """Return verdict, reason and the alternatives that are excluded."""
         alarm = self.wealth.compute_log()
-        if self.has_hidden_tokens:
-            # A count is a word of the provider: it raises an alarm and proves nothing.
+        if self.has_hidden_tokens or self.contract_alarm.raised:
+            # What a provider says of its answers raises an alarm and proves nothing.
             alarm = max(alarm, LOG_ALARM)
         return decide_verdict(
             EvidenceSummary(
@@ -142,6 +148,26 @@ class AuditEvidence:
         return len(self.extra_prompt_tokens) >= 3 and min(self.extra_prompt_tokens) > PROMPT_TOKENS_TOLERANCE
 
     @property
+    def contracts(self) -> tuple[ContractCount, ...]:
+        """Return how often each contract could be checked and was broken."""
+        extra = self.extra_prompt_tokens
+        if not extra:
+            return self.contract_alarm.list_counts()
+        hidden = [count for count in extra if count > PROMPT_TOKENS_TOLERANCE]
+        example = None
+        if hidden:
+            found = f"{hidden[0]} tokens more"
+            example = ContractOutcome(id=PROMPT_TOKENS, is_kept=False, expected="the claimed template", found=found)
+        prompt = ContractCount(
+            id=PROMPT_TOKENS,
+            checked=len(extra),
+            broken=len(hidden),
+            example=example,
+            is_alarm=self.has_hidden_tokens,
+        )
+        return (prompt, *self.contract_alarm.list_counts())
+
+    @property
     def explanations(self) -> tuple[NamedExplanation, ...]:
         """Return the named alternatives, likeliest first; those below one in a thousand are left out."""
         names = {CLAIM_NAME: 0.0}
@@ -154,11 +180,17 @@ class AuditEvidence:
             names[UNKNOWN_NAME] = self.wealth.compute_log()
         total = add_logs(list(names.values()))
         found = [NamedExplanation(name=name, weight=math.exp(value - total)) for name, value in names.items()]
-        if self.has_hidden_tokens:
-            found = [item for item in found if item.name != CLAIM_NAME]
-            name = describe_alternative(PROMPT_ALTERNATIVES[0], self.extra_prompt_tokens)
-            found = [NamedExplanation(name=name, weight=1.0), *(item for item in found if item.name != name)]
+        named = self._name_alarms()
+        if named:
+            others = [item for item in found if item.name not in (CLAIM_NAME, *named)]
+            found = [*(NamedExplanation(name=name, weight=1.0) for name in named), *others]
         return tuple(sorted((item for item in found if item.weight >= 1e-3), key=lambda item: -item.weight))
+
+    def _name_alarms(self) -> tuple[str, ...]:
+        """Return what the provider's own words give away; contracts only where the text itself says nothing."""
+        hidden = describe_alternative(PROMPT_ALTERNATIVES[0], self.extra_prompt_tokens)
+        broken = () if self.wealth.compute_log() >= LOG_ALARM else self.contract_alarm.describe()
+        return (*((hidden,) if self.has_hidden_tokens else ()), *broken)
 
     @property
     def is_settled(self) -> bool:
