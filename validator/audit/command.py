@@ -168,6 +168,10 @@ def build_summary(result: Mapping[str, object]) -> dict[str, str]:
     if explanations and result["explanation"] is not None:
         named = [f"{make_printable(item['name'], 60)} ({100 * (item['weight'] or 0):.0f} %)" for item in explanations]
         facts["explanations"] = ", ".join(named[:3])
+    contracts = result["contracts"]
+    if isinstance(contracts, list) and contracts:
+        broken = [f"{item['id']} {item['broken']} of {item['checked']} times" for item in contracts if item["broken"]]
+        facts["contracts"] = f"broken: {', '.join(broken)}" if broken else f"{len(contracts)} checked, none broken"
     facts["requests"] = f"{result['requests']} examined, {result['requests_missing']} of them missing"
     facts["tokens"] = f"{result['tokens']:,} in answers, {result['tokens_spent']:,} spent in all"
     for name, value in (("first token", latency["first_token"]), ("whole answer", latency["total"])):

@@ -33,6 +33,7 @@ from scoring.evidence.channels import (
 from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
 from scoring.records import PPM
 from validator.audit.claims import OUTSIDE, ClaimReader
+from validator.audit.contract_checks import ContractChecker
 from validator.audit.records import (
     Claim,
     ExaminerSettings,
@@ -62,6 +63,7 @@ class LocalExaminer:
         self._profile = find_profile(self._digest)
         self._reader = ClaimReader(self._model, self._profile.sampler if self._profile else None)
         self._window = self._profile.max_tokens if self._profile else 64
+        self._contracts = ContractChecker(self._model.is_text_of, self._model.loaded.end_ids)
         self._evidence: AuditEvidence | None = None
         self._examined: list[tuple[ClaimedAnswer, bool]] = []
         self._amended: dict[int, int] = {}
@@ -83,6 +85,7 @@ class LocalExaminer:
             self._settings.claim is Claim.WEIGHTS,
         )
         self._examined, self._amended, self._fitted = [], {}, None
+        self._contracts = ContractChecker(self._model.is_text_of, self._model.loaded.end_ids)
         self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._profile is not None)
         return self._evidence
 
@@ -101,7 +104,10 @@ class LocalExaminer:
         """Return one appraisal for each outcome; raises Unavailable when the reference model fails."""
         if self._evidence is None:
             raise RuntimeError("begin first")
-        appraisals = self._appraise(outcomes)
+        appraisals = [
+            replace(appraisal, contracts=self._contracts.check(outcome))
+            for appraisal, outcome in zip(self._appraise(outcomes), outcomes, strict=True)
+        ]
         evidence = self._evidence
         for appraisal in appraisals:
             evidence = evidence.add(appraisal)

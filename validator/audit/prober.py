@@ -113,7 +113,8 @@ class Prober:
         self._probes.update(zip(batch, probes, strict=True))
 
     def _is_repeat(self, index: int) -> bool:
-        return self._facts.streams and bool(self._facts.repeats_seed) and index % REPEAT_EVERY == REPEAT_EVERY - 1
+        is_reproducible = bool(self._facts.repeats_seed) or self._plan.temperature_max_ppm == 0
+        return self._facts.streams and is_reproducible and index % REPEAT_EVERY == REPEAT_EVERY - 1
 
     def _find_original(self, index: int) -> int:
         return index - 1 if self._is_repeat(index) else index

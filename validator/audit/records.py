@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 from models.requests import SAMPLER_NONE, SAMPLERS, ChatMessage, check_sampling, check_token_ids
 from scoring.errors import InvalidInput
+from scoring.evidence.contract_alarm import ContractCount
 
 FINISH_REASONS = ("stop", "length")
 
@@ -158,7 +159,8 @@ class Evidence(Protocol):
 
     `verdict` is one of consistent, suspect, proven, uninformative, unstable. `log10_e` and `log10_by_channel` are the
     e-values so far (what is compared with `log10_threshold` = -log10 alpha, for `proven`, and with `log10_alarm`, for
-    `suspect`). `explanations` come most likely first. `is_settled` says that more requests will not change the verdict
+    `suspect`). `contracts` are those that could be checked: they raise an alarm and prove nothing. `explanations` come
+    most likely first. `is_settled` says that more requests will not change the verdict
     in a way that is worth their price: proven, or consistent with every named alternative already excluded.
     """
 
@@ -172,6 +174,8 @@ class Evidence(Protocol):
     def log10_threshold(self) -> float: ...
     @property
     def log10_alarm(self) -> float: ...
+    @property
+    def contracts(self) -> Sequence[ContractCount]: ...
     @property
     def explanations(self) -> Sequence[Explanation]: ...
     @property

@@ -14,6 +14,7 @@ from typing import Any
 from validator.audit.measured import compute_tokens_per_s
 from validator.audit.progress import Progress
 from validator.audit.records import Exchange, Missing
+from validator.audit.report_contracts import build_contracts
 from validator.audit.report_picture import LOWEST, draw_bars, draw_martingale, draw_strip
 from validator.audit.report_rows import build_rows, build_section, build_transcripts
 from validator.audit.report_style import STYLE
@@ -40,6 +41,7 @@ def build_report(progress: Progress, result: Mapping[str, Any]) -> bytes:
             _build_head(result),
             _build_picture(progress, result),
             _build_explanations(result),
+            build_contracts(result),
             _build_times(progress, result),
             _build_discovered(progress),
             build_rows(result),

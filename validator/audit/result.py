@@ -50,6 +50,7 @@ def build_result(progress: Progress, subject: Subject) -> dict[str, Any]:
         "alpha": progress.plan.alpha,
         "claim": progress.plan.claim.value,
         "channels": {name: {"log10_e": _finite(value)} for name, value in sorted(by_channel.items())},
+        "contracts": _build_contracts(progress),
         "requests": progress.examined,
         "requests_asked": len(progress.entries),
         "requests_missing": sum(isinstance(outcome, Missing) for outcome in examined),
@@ -97,6 +98,22 @@ def find_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
 def _build_explanations(progress: Progress) -> list[dict[str, object]]:
     found = () if progress.evidence is None else progress.evidence.explanations
     return [{"name": item.name, "weight": _finite(item.weight)} for item in found]
+
+
+def _build_contracts(progress: Progress) -> list[dict[str, object]]:
+    found = () if progress.evidence is None else progress.evidence.contracts
+    return [
+        {
+            "id": count.id,
+            "checked": count.checked,
+            "broken": count.broken,
+            "is_alarm": count.is_alarm,
+            "example": None
+            if count.example is None
+            else {"expected": count.example.expected, "found": count.example.found},
+        }
+        for count in found
+    ]
 
 
 def _build_rows(progress: Progress) -> list[dict[str, object]]:

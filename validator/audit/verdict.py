@@ -61,6 +61,11 @@ def build_sentence(progress: Progress, claimed: str) -> str:
             f"{model} is not what is served: an honest endpoint would ever get this far at most once in "
             f"{_power(largest)} audits, after {requests}.{because}"
         )
+    if verdict == "suspect" and evidence.log10_e < evidence.log10_alarm and _has_broken_contracts(progress):
+        return (
+            f"What the endpoint says of its answers contradicts them: an alarm, and no proof that {model} is not "
+            f"served, after {requests}.{because}"
+        )
     if verdict == "suspect":
         return (
             f"The answers deviate from {model}, but not far enough to prove it: an e-value of "
@@ -70,6 +75,10 @@ def build_sentence(progress: Progress, claimed: str) -> str:
         return f"The endpoint differs from itself more than {model} does on any machine, over {requests}.{because}"
     settled = "; each named alternative would have been noticed by now" if evidence.is_settled else ""
     return f"Nothing speaks against {model} being served: {requests} examined{settled}."
+
+
+def _has_broken_contracts(progress: Progress) -> bool:
+    return progress.evidence is not None and any(count.is_alarm for count in progress.evidence.contracts)
 
 
 def _count_informative(progress: Progress) -> str:

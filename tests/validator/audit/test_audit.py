@@ -97,6 +97,60 @@ def test_a_repeated_request_is_marked_and_asked_the_other_way(run, served, opene
     assert again.content == first.content
 
 
+def test_an_endpoint_that_counts_more_tokens_than_it_returns_is_suspect(run, served) -> None:
+    real = served.fake._usage
+    served.fake._usage = lambda body, words: {**real(body, words), "completion_tokens": len(words) + 7}
+    code, result = run(max_requests=30)
+    assert (code, result["verdict"]) == (3, "suspect")
+    assert result["explanation"] == "usage counts more tokens than were returned"
+    assert "an alarm, and no proof" in result["sentence"]
+    (count,) = [item for item in result["contracts"] if item["broken"]]
+    # Streams bring their usage and their ids like whole answers do: every answer was checked.
+    assert count == {
+        "id": "completion-tokens-v1",
+        "checked": 30,
+        "broken": 30,
+        "is_alarm": True,
+        "example": {"expected": "16", "found": "23"},
+    }
+
+
+def test_an_honest_endpoint_breaks_no_contract(run, capsys) -> None:
+    _, result = run()
+    assert {item["id"]: (item["broken"], item["example"]) for item in result["contracts"]} == dict.fromkeys(
+        ("completion-tokens-v1", "logprobs-of-the-text-v1", "streamed-equals-unstreamed-v1"), (0, None)
+    )
+    assert "3 checked, none broken" in capsys.readouterr().out
+
+
+def test_streams_of_another_model_break_their_contract(run, served, capsys) -> None:
+    real = served.fake.write
+
+    def write(body):
+        return ["other ", *real(body)] if body.get("stream") else real(body)
+
+    served.fake.write = write
+    code, result = run(max_requests=20)
+    (count,) = [item for item in result["contracts"] if item["broken"]]
+    assert (count["id"], count["checked"], count["broken"]) == ("streamed-equals-unstreamed-v1", 1, 1)
+    # Once is no alarm: honest answers part, too.
+    assert (code, count["is_alarm"]) == (0, False)
+    assert "broken: streamed-equals-unstreamed-v1 1 of 1 times" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("temperature_ppm", "repeats"), [(0, [15, 31]), (1_000_000, [])])
+def test_without_a_seed_requests_are_repeated_at_temperature_0_alone(
+    run, served, tmp_path, temperature_ppm, repeats
+) -> None:
+    served.fake.refuses = ("seed",)
+    plan = ProbingPlan(
+        seed=bytes(32), requests=32, temperature_min_ppm=temperature_ppm, temperature_max_ppm=temperature_ppm
+    )
+    (tmp_path / "plan.json").write_bytes(plan.encode())
+    _, result = run(plan_path=tmp_path / "plan.json")
+    assert [row["index"] for row in result["rows"] if row["repeat_of"] is not None] == repeats
+
+
 def test_streams_are_timed(run) -> None:
     _, result = run()
     assert 0 < result["latency_ms"]["first_token"]["median"] <= result["latency_ms"]["total"]["high"]
@@ -263,6 +317,7 @@ def test_a_resumed_audit_ends_as_one_that_was_not_interrupted(run, opener, tmp_p
     assert kept is not None and again is not None
     assert sorted(again.entries) == sorted(kept.entries)
     assert math.isclose(resumed["log10_e"], whole["log10_e"])
+    assert resumed["contracts"] == whole["contracts"] != []
     assert [row["stratum"] for row in resumed["rows"]] == [row["stratum"] for row in whole["rows"]]
 
 
@@ -293,6 +348,16 @@ def test_a_saved_transcript_says_the_same_offline(run, served, opener, tmp_path)
     assert opener.examiner.outcomes[:together] == seen[:together]
     running = [[row["log10_e"] for row in result["rows"][:together]] for result in (online, offline)]
     assert running[0] == running[1]
+
+
+def test_a_saved_transcript_says_the_same_of_contracts(run, served, tmp_path) -> None:
+    real = served.fake._usage
+    served.fake._usage = lambda body, words: {**real(body, words), "completion_tokens": 99}
+    _, online = run(transcript_path=tmp_path / "t.jsonl", max_requests=20)
+    _, offline = run(endpoint=None, served_model=None, transcript=tmp_path / "t.jsonl")
+    assert offline["contracts"] == online["contracts"]
+    assert (offline["verdict"], offline["explanation"]) == (online["verdict"], online["explanation"])
+    assert [item["checked"] for item in offline["contracts"]] == [20, 20, 1]
 
 
 def test_a_transcript_of_lies_is_not_read_to_its_end(run, served, opener, tmp_path) -> None:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from models.load import encode_text
 from models.requests import ChatMessage
 from scoring.evidence.channels import LOGPROBS_IDS
+from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import LocalExaminer
 from validator.audit.records import ExaminerSettings, Exchange, Missing, ReturnedLogprob, ReturnedToken
 
@@ -67,6 +69,18 @@ def test_a_temperature_outside_of_the_envelope_is_no_evidence(begun, temperature
 def test_a_repeated_request_is_no_evidence(begun):
     (appraisal,) = begun.examine([replace(ANSWER, index=1, repeat_of=0)])
     assert appraisal.units == ()
+
+
+CLAIMED_TOKENS = {"as many as returned": (0, True), "more than returned": (7, False)}
+
+
+@pytest.mark.parametrize(("more", "is_kept"), CLAIMED_TOKENS.values(), ids=CLAIMED_TOKENS.keys())
+def test_contracts_are_checked_with_the_real_tokenizer(examiner, begun, more, is_kept):
+    loaded = examiner._model.loaded
+    ids = (*encode_text(loaded, ANSWER.content), min(loaded.end_ids))
+    (appraisal,) = begun.examine([replace(ANSWER, token_ids=ids, completion_tokens=len(ids) + more)])
+    kept = {outcome.id: outcome.is_kept for outcome in appraisal.contracts}
+    assert kept == {COMPLETION_TOKENS: is_kept, FINISH_REASON: True}
 
 
 def test_a_failure_of_ours_is_not_held_against_the_provider(begun):

@@ -11,6 +11,8 @@ import pytest
 from audit_fakes import FACTS, FakeAppraisal, FakeEvidence
 
 from models.requests import ChatMessage
+from scoring.evidence.contract_alarm import build_contract_alarm
+from scoring.evidence.contracts import LOGPROBS, ContractOutcome
 from validator.audit.asked import Asked
 from validator.audit.facts import EndpointFacts
 from validator.audit.hostile_text import make_printable
@@ -114,6 +116,19 @@ def test_hostile_text_stays_text() -> None:
     assert not {"script", "img", "iframe", "object", "form", "a", "link"} & set(reader.tags)
     assert not [name for name, _ in reader.attributes if name.startswith("on") or name in ("style", "src", "href")]
     assert "\u202e" not in page and "⟨U+202E⟩" in page and "⟨U+D800⟩" in page
+
+
+def test_broken_contracts_are_in_the_page_as_text() -> None:
+    outcome = ContractOutcome(id=LOGPROBS, is_kept=False, expected=HOSTILE, found=HOSTILE)
+    progress = build_progress([-0.1])
+    progress.evidence = replace(progress.evidence, contract_alarm=build_contract_alarm().add([outcome]))
+    page = build_page(progress)
+    assert "script" not in read_page(page).tags
+    assert f"<td>{LOGPROBS}</td>" in page and page.count("&lt;script&gt;alert(1)") >= 2
+
+
+def test_without_contracts_the_page_has_no_table_of_them() -> None:
+    assert "What it says of its answers" not in build_page(build_progress([2.0]))
 
 
 def test_the_policy_allows_the_pages_own_style_and_nothing_else() -> None:

@@ -16,7 +16,11 @@ from typing import Any
 from aiohttp import web
 
 from models.requests import ChatMessage
+from scoring.evidence.contract_alarm import ContractAlarm, ContractCount, build_contract_alarm
+from scoring.evidence.contracts import ContractOutcome
+from scoring.records import PPM
 from validator.audit.command import Instruments
+from validator.audit.contract_checks import ContractChecker
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import DrawnProbe
 from validator.audit.records import ExaminerSettings, Exchange, Outcome, ReferenceFacts
@@ -96,13 +100,17 @@ class FakeEndpoint:
         choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": "".join(words)},
-            "finish_reason": "length",
+            "finish_reason": self.find_finish(body, words),
             "logprobs": self._logprobs(body, words),
         }
         if body.get("return_token_ids") and self.has_token_ids:
-            choice["token_ids"] = [ord(word[0]) for word in words]
+            choice["token_ids"] = find_ids("".join(words))
         answer = {"id": "x", "object": "chat.completion", "model": self.model, "choices": [choice]}
         return {**answer, "usage": self._usage(body, words)} if self.has_usage else answer
+
+    def find_finish(self, body: Mapping[str, Any], words: Sequence[str]) -> str:
+        """Return why an answer ends."""
+        return "length" if len(words) == body.get("max_tokens", 16) else "stop"
 
     def _usage(self, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, int]:
         prompt = sum(len(message["content"].split()) for message in body["messages"])
@@ -111,8 +119,9 @@ class FakeEndpoint:
     def _logprobs(self, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any] | None:
         if not body.get("logprobs") or not self.has_logprobs:
             return None
-        top = [{"token": "sea ", "logprob": -0.5, "bytes": [115]}] * body.get("top_logprobs", 0)
-        return {"content": [{"token": word, "logprob": -1.25, "bytes": None, "top_logprobs": top} for word in words]}
+        names = WORDS[: body.get("top_logprobs", 0)]
+        top = [{"token": name + " ", "logprob": -2.0, "bytes": list(name.encode() + b" ")} for name in names]
+        return {"content": [{"token": word, "logprob": -2.0, "bytes": None, "top_logprobs": top} for word in words]}
 
     async def _stream(self, request: web.Request, body: dict[str, Any], words: list[str]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -122,13 +131,18 @@ class FakeEndpoint:
             chunk = {**whole, "delta": {"content": word}, "finish_reason": None}
             del chunk["message"]
             if place == len(words) - 1:
-                chunk["finish_reason"] = "length"
+                chunk["finish_reason"] = self.find_finish(body, words)
             await response.write(event({"model": self.model, "choices": [chunk]}))
         if (body.get("stream_options") or {}).get("include_usage") and self.has_usage:
             await response.write(event({"model": self.model, "choices": [], "usage": self._usage(body, words)}))
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+
+def find_ids(text: str) -> list[int]:
+    """Return the token ids of a text: the first letter of each word."""
+    return [ord(word[0]) for word in text.split()]
 
 
 def event(document: object) -> bytes:
@@ -147,6 +161,7 @@ class FakeAppraisal:
     log10_by_channel: Mapping[str, float]
     note: str = ""
     verified_tokens: int = 0
+    contracts: tuple[ContractOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +183,11 @@ class FakeEvidence:
     informative_requests: int = 0
     examined: int = 0
     log10_by_channel: Mapping[str, float] = field(default_factory=dict)
+    contract_alarm: ContractAlarm = field(default_factory=build_contract_alarm)
+
+    @property
+    def contracts(self) -> tuple[ContractCount, ...]:
+        return self.contract_alarm.list_counts()
 
     @property
     def verdict(self) -> str:
@@ -175,11 +195,14 @@ class FakeEvidence:
             return "proven"
         if not self.informative_requests:
             return "uninformative"
-        return "suspect" if self.largest >= self.log10_alarm else "consistent"
+        is_alarm = self.largest >= self.log10_alarm or self.contract_alarm.raised
+        return "suspect" if is_alarm else "consistent"
 
     @property
     def explanations(self) -> tuple[FakeExplanation, ...]:
         share = 1 / (1 + math.exp(-self.log10_e))
+        if self.contract_alarm.raised:
+            return tuple(FakeExplanation(name, 1.0) for name in self.contract_alarm.describe())
         return FakeExplanation("int4 weights", share), FakeExplanation("temperature near 0.9", 1 - share)
 
     @property
@@ -199,6 +222,7 @@ class FakeEvidence:
             examined=self.examined + 1,
             informative_requests=self.informative_requests + (appraisal.note == ""),
             log10_by_channel={**self.log10_by_channel, **by_channel},
+            contract_alarm=self.contract_alarm.add(appraisal.contracts),
         )
 
 
@@ -222,6 +246,9 @@ class FakeExaminer:
     channels: tuple[str, ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    checker: ContractChecker = field(
+        default_factory=lambda: ContractChecker(lambda text, ids: find_ids(text) == list(ids), {0})
+    )
     facts: ReferenceFacts = FACTS
 
     def begin(self, channels: Sequence[str]) -> FakeEvidence:
@@ -235,7 +262,7 @@ class FakeExaminer:
         time.sleep(self.delay_s)
         self.outcomes += outcomes
         self.batches.append(len(outcomes))
-        return [self._examine(outcome) for outcome in outcomes]
+        return [replace(self._examine(outcome), contracts=self.checker.check(outcome)) for outcome in outcomes]
 
     def _examine(self, outcome: Outcome) -> FakeAppraisal:
         named = [name for name in self.channels if name in ("seeded", "text")]
@@ -286,7 +313,7 @@ class FakeSource:
             DrawnProbe(
                 messages=(ChatMessage(role="user", content=f"Please say {seed.hex()[:12]}"),),
                 max_tokens=self.plan.max_tokens,
-                temperature=1.0,
+                temperature=self.plan.temperature_max_ppm / PPM,
                 top_p=1.0,
                 sampler_seed=int.from_bytes(seed[:6], "big"),
                 stratum=self.plan.strata[seed[0] % len(self.plan.strata)],
