@@ -29,6 +29,7 @@ from models.samplers_seeded import Noise
 from models.token_statistics import round_column
 from models.variant_weights import WeightsShelf
 from scoring.errors import InvalidInput
+from scoring.evidence.greedy import GREEDY_TEMPERATURE
 
 _DECIMALS = 6
 
@@ -145,11 +146,12 @@ def _list_places(index: int, request: ReferenceRequest) -> list[ClaimedPosition]
 
 
 def _is_filtered(request: ReferenceRequest) -> bool:
-    return request.temperature == 0.0 or request.top_p < 1.0 or request.top_k > 0
+    # At temperature 0 no filter decides anything.
+    return request.temperature > 0.0 and (request.top_p < 1.0 or request.top_k > 0)
 
 
 def _compute_plain_logprobs(logits: Any, places: Sequence[ClaimedPosition]) -> list[float]:
-    temperatures = [place.request.temperature or 1.0 for place in places]
+    temperatures = [place.request.temperature or GREEDY_TEMPERATURE for place in places]
     if any(temperature != 1.0 for temperature in temperatures):
         logits = logits / torch.tensor(temperatures, device=logits.device)[:, None]
     tokens = torch.tensor([place.token for place in places], device=logits.device)
@@ -160,8 +162,6 @@ def _compute_plain_logprobs(logits: Any, places: Sequence[ClaimedPosition]) -> l
 
 def _compute_filtered_logprob(logits: Any, place: ClaimedPosition) -> float:
     request = place.request
-    if request.temperature == 0.0:
-        return 0.0 if int(logits.argmax()) == place.token else -math.inf
     kept = filter_logits(logits, request.temperature, request.top_p, request.top_k)
     values = torch.from_numpy(kept[kept > -math.inf]).double() / request.temperature
     return float(kept[place.token]) / request.temperature - float(torch.logsumexp(values, dim=0))

@@ -48,7 +48,8 @@ class Alternative:
 class AlternativeColumns:
     """A claimed answer under an alternative, one number for each output position, as in `TokenStatistics`.
 
-    `logprob` is at the request's temperature and filter (-inf when the filter removed the token). `margin` and `gap`
+    `logprob` is at the request's temperature and filter (-inf when the filter removed the token); for temperature 0 it
+    is at `scoring.evidence.greedy.GREEDY_TEMPERATURE`, so that numerics exclude nothing. `margin` and `gap`
     are None without seed, and use the noise of the claim.
     """
 

@@ -114,6 +114,7 @@ class ReferenceModel:
                 alternatives=alternatives,
                 max_tokens=len(claim.request.output_ids) or 1,
                 pits=_compute_pits(columns, claim),
+                is_greedy=claim.request.temperature == 0.0,
                 returned=skip_repeated(claim.returned, claim.request.prompt_ids, claim.request.output_ids),
             )
             for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
@@ -172,7 +173,7 @@ def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
 
 def _compute_pits(columns: Any, claim: Claim) -> tuple[float, ...] | None:
     # Where a text could be cut otherwise nothing is left out, and nothing is bet on the transform.
-    if claim.found is not None:
+    if claim.found is not None or claim.request.temperature == 0.0:
         return None
     request = claim.request
     limits = {"pit_low": columns.pit_low, "pit_high": columns.pit_high}
@@ -194,6 +195,7 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
         max_tokens=max_tokens,
         pits=None if columns.pits is None else columns.pits[start:stop],
         returned=None if columns.returned is None else columns.returned[start:stop],
+        is_greedy=columns.is_greedy,
     )
 
 

@@ -7,7 +7,6 @@ no choice was made on them. The sampling that mu is for is the envelope of the t
 """
 
 import gc
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_up
@@ -22,22 +21,9 @@ from models.gather import build_honest_answerer, gather_alternative, gather_answ
 from models.journal import Row, open_journal, read_journal
 from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
-from models.requests import SAMPLER_GUMBEL, ChatMessage
-from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
+from models.requests import ChatMessage
 from scoring.errors import InvalidInput
-from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, SEEDED, TEXT
-from scoring.evidence.profile import (
-    ALL,
-    MAIN,
-    NO_HOLD_OUT,
-    WIDE,
-    Cell,
-    HoldOut,
-    Measurement,
-    ToleranceProfile,
-    is_development,
-)
+from scoring.evidence.channels import GREEDY
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, ProbeOutline, build_outline
 from scoring.probes import PointEnvelope
@@ -48,9 +34,6 @@ VERIFIER_DTYPE = "bf16"
 WRITER_DTYPE = "bf16"
 """What is calibrated is the distribution of prompts; that a prompt follows from its seed to the bit needs fp32."""
 WRITER_CHUNK = 192
-ONE_OVER_DELTA = 10_000_000
-ENGINE = "transformers"
-VERIFIER_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +62,7 @@ class ProviderCell:
 class AuditCalibration:
     """What to measure: `requests` for each main cell, `wide_requests` for each wide one, `hold_out` for a main cell.
 
+    `greedy_requests` are asked again at temperature 0 in each main cell (of the hold-out: as many as it has at most);
     `alternative_requests` bounds how many answers of a group the alternatives are run on; None: all.
     """
 
@@ -89,6 +73,7 @@ class AuditCalibration:
     requests: int = 5_000
     wide_requests: int = 300
     hold_out: int = 1_000
+    greedy_requests: int = 1_000
     alternative_requests: int | None = None
     max_tokens: int = 64
     temperature_ppm: int = PPM
@@ -183,17 +168,6 @@ def list_calibrated_alternatives(loaded: LoadedModel) -> list[Alternative]:
     return sorted(known, key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
 
 
-def run(
-    task: AuditCalibration, out: Path, work: Path | None = None, progress: Progress = lambda done, total, what: None
-) -> ToleranceProfile:
-    """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds."""
-    collection = Collection(work or get_collection_folder(task.model))
-    gather(task, collection, progress)
-    profile = build_profile(task, collection)
-    out.write_bytes(profile.encode())
-    return profile
-
-
 def get_collection_folder(model: str) -> Path:
     """Return the folder in the user cache for a model's answers; other names of models are hashed into it."""
     name = model if model.isidentifier() else tagged_digest("quiver-collection", model.encode()).hex()[:16]
@@ -211,6 +185,8 @@ def gather(task: AuditCalibration, collection: Collection, progress: Progress) -
     shelf = WeightsShelf(verifier)
     for alternative in list_calibrated_alternatives(verifier):
         for group, answers in groups.items():
+            if is_greedy(group) and alternative.kind != KIND_WEIGHTS:
+                continue
             part = answers[: task.alternative_requests]
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)
 
@@ -230,10 +206,7 @@ def answer_cells(
     for set_name in sets:
         count = task.requests if set_name == DEVELOPMENT_SET else task.hold_out
         questions = write_questions(collection, task, set_name, count, open_writer, progress)
-        cells = [*task.cells, *(task.wide_cells if set_name == DEVELOPMENT_SET else ())]
-        for cell in cells:
-            wanted = questions[: task.wide_requests] if cell in task.wide_cells else questions
-            group = f"{set_name}-{cell.name}"
+        for group, cell, wanted in list_groups(task, set_name, questions):
             found = collection.read_answers(group, wanted)
             if len(found) < len(wanted):
                 loaded = _open(task, cell.dtype, cell.attention)
@@ -245,116 +218,28 @@ def answer_cells(
     return groups
 
 
+def is_greedy(group: str) -> bool:
+    """Return whether a group's questions were asked at temperature 0."""
+    return f"-{GREEDY}-" in group
+
+
+def list_groups(
+    task: AuditCalibration, set_name: str, questions: Sequence[Question]
+) -> list[tuple[str, ProviderCell, Sequence[Question]]]:
+    """Return the groups of a set with their cells and questions: those at temperature 0 after all others."""
+    wide = task.wide_cells if set_name == DEVELOPMENT_SET else ()
+    greedy = [replace(question, temperature_ppm=0) for question in questions[: task.greedy_requests]]
+    return [
+        *((f"{set_name}-{cell.name}", cell, questions) for cell in task.cells),
+        *((f"{set_name}-{cell.name}", cell, questions[: task.wide_requests]) for cell in wide),
+        *((f"{set_name}-{GREEDY}-{cell.name}", cell, greedy) for cell in task.cells),
+    ]
+
+
 def _open(task: AuditCalibration, dtype: str, attention: str) -> LoadedModel:
     loaded = load_model(task.model, dtype=dtype, device=task.device, attn=attention)
     pack_linears(loaded)
     return loaded
-
-
-def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
-    """Return the profile of what a collection holds; raises InvalidInput when some cell has no answers."""
-    verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
-    names = [item.id for item in list_calibrated_alternatives(verifier)]
-    cells = _build_cells(task, collection, names, verifier.device)
-    profile = ToleranceProfile(
-        model=task.model,
-        manifest_digest=verifier.manifest.compute_digest(),
-        sampler=SAMPLER_GUMBEL,
-        generator=GENERATOR_ID_V2,
-        engine=ENGINE,
-        max_tokens=task.max_tokens,
-        temperature_ppm=task.temperature_ppm,
-        top_p_ppm=task.top_p_ppm,
-        strata=STRATA_V2,
-        one_over_delta=ONE_OVER_DELTA,
-        development=is_development(cell.requests for cell in cells.values() if cell.role == MAIN),
-        cells=tuple(cells.values()),
-    )
-    held = {
-        cells[cell].name: compute_hold_out(profile, _read_cell(task, collection, f"{HOLD_OUT_SET}-{cell.name}", names))
-        for cell in task.cells
-    }
-    return replace(
-        profile,
-        cells=tuple(replace(cell, hold_out=held.get(cell.name, cell.hold_out)) for cell in profile.cells),
-    )
-
-
-def _build_cells(
-    task: AuditCalibration, collection: Collection, names: Sequence[str], device: str
-) -> dict[ProviderCell, Cell]:
-    """Return the measured cells, with the statistics that every main cell has in every stratum."""
-    # One bound for each statistic and main cell; what has few requests is covered, not bounded.
-    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * len(CHANNEL_STATISTIC_IDS))
-    measured = {
-        cell: measure(
-            _read_cell(task, collection, f"{DEVELOPMENT_SET}-{cell.name}", names), STRATA_V2, log_one_over_delta
-        )
-        for cell in (*task.cells, *task.wide_cells)
-    }
-    empty = [cell.name for cell, items in measured.items() if not items]
-    if empty:
-        raise InvalidInput(f"no honest answers of {empty[0]}", "cells")
-    shared = set.intersection(*({(item.statistic, item.stratum) for item in measured[cell]} for cell in task.cells))
-    whole = {name for name, _ in shared if all((name, stratum) in shared for stratum in (ALL, *STRATA_V2))}
-    kept = {cell: tuple(item for item in items if item.statistic in whole) for cell, items in measured.items()}
-    return {cell: _build_cell(task, collection, cell, items, device) for cell, items in kept.items()}
-
-
-def _build_cell(
-    task: AuditCalibration,
-    collection: Collection,
-    cell: ProviderCell,
-    measurements: tuple[Measurement, ...],
-    device: str,
-) -> Cell:
-    return Cell(
-        name=f"{VERIFIER_DTYPE}<-{cell.name}",
-        role=MAIN if cell in task.cells else WIDE,
-        verifier_dtype=VERIFIER_DTYPE,
-        verifier_batch=VERIFIER_BATCH,
-        provider_dtype=cell.dtype,
-        provider_batch=cell.batch,
-        requests=min(item.n for item in measurements if item.stratum == ALL),
-        seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
-        measurements=measurements,
-        hold_out=NO_HOLD_OUT,
-        **describe_runtime(device, cell.attention),
-    )
-
-
-def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest]) -> HoldOut:
-    """Return the largest e-value that an audit of these honest requests ever reaches, in their order.
-
-    Raises InvalidInput when there are none: a hold-out of nothing says nothing.
-    """
-    if not requests:
-        raise InvalidInput("no hold-out answers were gathered", "hold_out")
-    mu_ppm = profile.compute_mu_ppm()
-    peaks = [_compute_peak(mu_ppm, channels, requests) for channels in ((SEEDED, TEXT), (SEEDED,), (TEXT,))]
-    shares = []
-    for name, mu in mu_ppm.items():
-        values = [request.statistics_ppm[name] for request in requests if name in request.statistics_ppm]
-        if values:
-            shares.append(sum(values) * PPM // (len(values) * mu))
-    return replace(
-        NO_HOLD_OUT,
-        n=len(requests),
-        max_product_milli_log10=peaks[0],
-        max_seeded_milli_log10=peaks[1],
-        max_text_milli_log10=peaks[2],
-        max_mean_over_mu_ppm=max(shares),
-    )
-
-
-def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Sequence[HonestRequest]) -> int:
-    known = {name: mu for name, mu in mu_ppm.items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
-    wealth = build_wealth(build_audit_plan(known, channels, covers_all_settings=False))
-    peak = 0.0
-    for request in requests:
-        wealth = wealth.add(Unit(statistics_ppm=request.statistics_ppm))
-        peak = max(peak, wealth.compute_log())
-    return math.floor(1000 * peak / math.log(10))
 
 
 def read_questions(collection: Collection, task: AuditCalibration, set_name: str) -> list[Question]:
@@ -365,13 +250,3 @@ def read_questions(collection: Collection, task: AuditCalibration, set_name: str
 
 def _build_header(task: AuditCalibration, set_name: str) -> Row:
     return {"set": set_name, "generator": GENERATOR_ID_V2, "max_tokens": task.max_tokens}
-
-
-def _read_cell(task: AuditCalibration, collection: Collection, group: str, names: Sequence[str]) -> list[HonestRequest]:
-    set_name = HOLD_OUT_SET if group.startswith(HOLD_OUT_SET) else DEVELOPMENT_SET
-    answers = collection.read_answers(group, read_questions(collection, task, set_name))
-    return read_requests(collection, group, answers, names)
-
-
-def _sum_seconds(collection: Collection, group: str) -> int:
-    return sum(row["spent_ms"] for row in collection.read_answer_rows(group)) // 1000

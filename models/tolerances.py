@@ -51,6 +51,7 @@ def read_answer_columns(
             max_tokens=answer.question.max_tokens,
             pits=compute_answer_pits(tokens or EMPTY, answer.question.prompt_ids, answer.output_ids),
             returned=skip_repeated(answer.logprobs, answer.question.prompt_ids, answer.output_ids),
+            is_greedy=answer.question.temperature_ppm == 0,
         )
 
 

@@ -27,8 +27,8 @@ from scoring.errors import InvalidInput
 from scoring.evidence.algebra import add_logs, minimise_logs
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
+    GREEDY_IDS,
     GRID_IDS,
-    LOGPROBS,
     LOGPROBS_IDS,
     PIT_IDS,
     PROMPT_ALTERNATIVES,
@@ -38,6 +38,8 @@ from scoring.evidence.channels import (
     WEIGHTS_ALTERNATIVES,
     find_ratio_cap,
     get_channel,
+    holds_for_all,
+    list_greedy_ids,
     list_text_ids,
 )
 from scoring.records import PPM
@@ -69,8 +71,8 @@ class AuditStatistic:
 
     @property
     def is_ratio(self) -> bool:
-        """Whether it is a capped likelihood ratio, whose mean no choice of prompts moves."""
-        return find_ratio_cap(self.id) is not None
+        """Whether it is a capped likelihood ratio, whose mean no choice of prompts moves (at temperature 0 it does)."""
+        return find_ratio_cap(self.id) is not None and get_channel(self.id) == TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,8 @@ _GROUPS = (
     list_text_ids(PIT_IDS),
     list_text_ids(WEIGHTS_ALTERNATIVES),
     list_text_ids(PROMPT_ALTERNATIVES),
+    GREEDY_IDS,
+    list_greedy_ids(WEIGHTS_ALTERNATIVES),
 )
 
 
@@ -263,8 +267,8 @@ def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> l
         g_ppm = found.get(statistic.id)
         mu_ppm = statistic.mu_ppm
         if settings is not None:
-            if g_ppm is None and get_channel(statistic.id) == LOGPROBS:
-                g_ppm = unit.statistics_ppm.get(statistic.id)  # holds for every member of the null
+            if g_ppm is None and holds_for_all(statistic.id):
+                g_ppm = unit.statistics_ppm.get(statistic.id)
             if g_ppm is None and statistic.id in unit.statistics_ppm:
                 g_ppm = 0
             mu_ppm = max(mu_ppm, plan.ratio_mu_ppm.get(find_ratio_cap(statistic.id) or 0, 0))

@@ -22,6 +22,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from scoring.errors import InvalidInput
+from scoring.evidence.greedy import compute_log_claim
 from scoring.evidence.pit import BETA_SHAPES, compute_beta_log_ratios
 from scoring.evidence.statistics import (
     STATISTIC_IDS,
@@ -44,6 +45,9 @@ GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
 GRID_TOP_PS_PPM = (1_000_000, 950_000, 900_000)
 GRID_IDS = tuple(f"t{100 * 20 / power:.0f}-p{top_p // 10_000}" for power in GRID_POWERS for top_p in GRID_TOP_PS_PPM)
 """The temperature x top-p points of `TokenColumns.grid_logprob`, in its order: `t91-p100` is T = 0.91, no top-p."""
+_POWERS = tuple(power / 20 for power in GRID_POWERS)
+LEAST_GREEDY = -8.0
+"""As an explanation no answer counts for less: the variant that is served may be made otherwise than ours."""
 _UNFILTERED = range(0, len(GRID_IDS), len(GRID_TOP_PS_PPM))
 _TEMPERATURES = (*((place, place) for place in _UNFILTERED), *pairwise(_UNFILTERED))
 """The temperatures that returned log-probabilities may be at, as two points of the grid to take the mean of."""
@@ -70,8 +74,9 @@ weights among them must have been run."""
 LOGPROBS_IDS = ("logprobs-short-fine-v1", "logprobs-short-coarse-v1")
 LOGPROBS_CLIPS = (0.1, 0.5)
 """Nats at which the shortfall of one returned log-probability counts in full, in the order of LOGPROBS_IDS."""
-SEEDED, TEXT, LOGPROBS = "seeded", "text", "logprobs"
-CHANNELS = (SEEDED, TEXT, LOGPROBS)
+GREEDY_IDS = ("greedy-margin-fine-v1", "greedy-margin-coarse-v1")
+SEEDED, TEXT, LOGPROBS, GREEDY = "seeded", "text", "logprobs", "greedy"
+CHANNELS = (SEEDED, TEXT, LOGPROBS, GREEDY)
 
 
 class AlternativeTokens(Protocol):
@@ -92,7 +97,8 @@ class AnswerColumns:
     `pits` are uniform on (0, 1) when the tokens were drawn from the claim (`pit.compute_pits`). `settings` is the index
     in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one, to which the seeded
     statistics and the pits belong alone. `returned` is what the provider says of its tokens (nats), from the first on,
-    None where a repetition penalty may have moved it; it may lack the end token.
+    None where a repetition penalty may have moved it; it may lack the end token. With
+    `is_greedy` temperature 0 was asked for, and the alternatives are at `greedy.GREEDY_TEMPERATURE`.
     """
 
     tokens: TokenColumns
@@ -101,6 +107,7 @@ class AnswerColumns:
     pits: Sequence[float] | None = None
     settings: int | None = None
     returned: Sequence[float | None] | None = None
+    is_greedy: bool = False
 
 
 def build_text_id(alternative: str, cap: int) -> str:
@@ -118,12 +125,19 @@ def build_seeded_id(alternative: str) -> str:
     return f"seeded-{alternative}-ratio-v1"
 
 
+def list_greedy_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the ratios of some alternatives at temperature 0 under every cap."""
+    return tuple(f"greedy-{name}-c{cap}-v1" for name in alternatives for cap in CAPS)
+
+
 CHANNEL_STATISTIC_IDS = (
     *SEEDED_IDS,
     *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
     *LOGPROBS_IDS,
     TEXT_ANY_ID,
     *list_text_ids((*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
+    *GREEDY_IDS,
+    *list_greedy_ids(WEIGHTS_ALTERNATIVES),
 )
 """Every statistic of an audit, in the order of a profile."""
 
@@ -132,6 +146,17 @@ _RATIO_CAPS = {
     for name in (*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
     for cap in CAPS
 }
+
+
+_RATIO_CAPS.update(zip(list_greedy_ids(WEIGHTS_ALTERNATIVES), CAPS * len(WEIGHTS_ALTERNATIVES), strict=True))
+
+
+def holds_for_all(statistic_id: str) -> bool:
+    """Return whether a statistic is the same number against every sampling of the claimed weights."""
+    return get_channel(statistic_id) == LOGPROBS or statistic_id in _GREEDY_RATIO_IDS
+
+
+_GREEDY_RATIO_IDS = frozenset(list_greedy_ids(WEIGHTS_ALTERNATIVES))
 
 
 def find_ratio_cap(statistic_id: str) -> int | None:
@@ -150,6 +175,8 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
 
     An empty answer gives 0 for the seeded ones and LR = 1 for the ratios. Raises InvalidInput on NaN.
     """
+    if answer.is_greedy:
+        return _compute_greedy(answer)
     found: dict[str, int] = {}
     if answer.settings is None and answer.tokens.margin is not None and answer.tokens.gap is not None:
         found.update(zip(SEEDED_IDS, compute_statistics(answer.tokens, answer.max_tokens, SEEDED_IDS), strict=True))
@@ -191,6 +218,35 @@ def _compute_shortfalls(answer: AnswerColumns) -> list[int]:
     return [to_ppm(min(total) / count) for total in totals]
 
 
+def _compute_greedy(answer: AnswerColumns) -> dict[str, int]:
+    found: dict[str, int] = {}
+    if answer.settings is None:
+        margins = SEEDED_IDS[: len(GREEDY_IDS)]
+        found.update(zip(GREEDY_IDS, compute_statistics(answer.tokens, answer.max_tokens, margins), strict=True))
+    for name, ratio in _compute_greedy_ratios(answer).items():
+        values = [to_ppm(_limit(ratio, cap)) for cap in CAPS]
+        found.update(zip(list_greedy_ids((name,)), values, strict=True))
+    return found
+
+
+def _compute_greedy_ratios(answer: AnswerColumns) -> dict[str, float]:
+    """Return the log ratio of each variant's greedy answer to the claimed weights under whatever sampling fits best."""
+    limit = answer.max_tokens
+    margins = (answer.tokens.margin or ())[:limit]
+    claimed = compute_log_claim(margins, answer.tokens.grid_logprob[: len(margins)], _POWERS)
+    return {
+        name: _sum_checked(answer.alternatives[name].logprob[:limit]) - claimed
+        for name in WEIGHTS_ALTERNATIVES
+        if name in answer.alternatives
+    }
+
+
+def _sum_checked(values: Sequence[float]) -> float:
+    if any(map(math.isnan, values)):
+        raise InvalidInput("the token statistics hold NaN", "tokens")
+    return sum(values)
+
+
 def _compute_pit_ratios(answer: AnswerColumns) -> dict[str, float]:
     """Return the log product of each Beta density over the answer: the claimed sampling's own, so for it alone."""
     if answer.settings is not None or answer.pits is None:
@@ -201,6 +257,8 @@ def _compute_pit_ratios(answer: AnswerColumns) -> dict[str, float]:
 
 def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
     """Return the log likelihood ratio (nats) of the answer under each text alternative against the claim."""
+    if answer.is_greedy:
+        return {name: max(ratio, LEAST_GREEDY) for name, ratio in _compute_greedy_ratios(answer).items()}
     tokens, limit = answer.tokens, answer.max_tokens
     rows = tokens.grid_logprob[:limit]
     claimed = _get_claimed(answer)

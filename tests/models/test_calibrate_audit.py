@@ -2,10 +2,11 @@
 
 import pytest
 
-from models.calibrate_audit import AuditCalibration, ProviderCell, run
+from models.audit_profile import run
+from models.calibrate_audit import AuditCalibration, ProviderCell
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
-from scoring.evidence.channels import TEXT_ANY_ID
+from scoring.evidence.channels import GREEDY_IDS, LOGPROBS_IDS, TEXT_ANY_ID, list_greedy_ids
 from scoring.evidence.profile import ALL, ToleranceProfile
 
 CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}
@@ -35,14 +36,20 @@ def test_refuses_to_measure_nothing(changes):
 @pytest.mark.slow
 def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
     task = AuditCalibration(
-        cells=(ProviderCell.parse("bf16/8"),), requests=16, hold_out=8, max_tokens=16, alternative_requests=16
+        cells=(ProviderCell.parse("bf16/8"),),
+        requests=16,
+        hold_out=8,
+        greedy_requests=16,
+        max_tokens=16,
+        alternative_requests=16,
     )
     heard = []
     profile = run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what))
     assert {item.stratum for item in profile.cells[0].measurements} >= {ALL, "prose"}
     assert profile.development
     assert TEXT_ANY_ID in profile.compute_mu_ppm()
-    assert profile.cells[0].hold_out.n == 8
+    assert {GREEDY_IDS[0], LOGPROBS_IDS[0], *list_greedy_ids(("int4",))} <= profile.compute_mu_ppm().keys()
+    assert profile.cells[0].hold_out.n == 8 + 8
     build_audit_plan({name: mu for name, mu in profile.compute_mu_ppm().items() if mu < 10**6}, ("seeded",), False)
     heard.clear()
     again = run(task, tmp_path / "q.json", tmp_path / "work", lambda done, total, what: heard.append(what))

@@ -21,12 +21,15 @@ class ClaimReader:
     def __init__(self, model: ReferenceModel, sampler: str | None) -> None:
         self._model = model
         self._sampler = sampler
+        self.reads_greedy = False
+        """Whether answers at temperature 0 have bounds."""
 
     def read(self, exchange: Exchange) -> tuple[Claim | None, str]:
         """Return the claim, or None and why there is none."""
         if exchange.repeat_of is not None:
             return None, "asked again: serves contracts only"
-        if exchange.temperature == 0.0 or not MIN_TEMPERATURE <= exchange.temperature <= MAX_TEMPERATURE:
+        is_greedy = exchange.temperature == 0.0 and self.reads_greedy
+        if not is_greedy and not MIN_TEMPERATURE <= exchange.temperature <= MAX_TEMPERATURE:
             return None, OUTSIDE
         try:
             claim = self._build(exchange)
@@ -82,7 +85,8 @@ class ClaimReader:
         """
         is_calibrated = self._sampler is None or exchange.sampler == self._sampler
         is_filtered = exchange.top_p < 1.0 or exchange.top_k > 0
-        return exchange.sampler if exchange.seed is not None and is_calibrated and not is_filtered else SAMPLER_NONE
+        is_drawn = exchange.temperature > 0.0 and exchange.seed is not None
+        return exchange.sampler if is_drawn and is_calibrated and not is_filtered else SAMPLER_NONE
 
 
 def _spell(entry: ReturnedLogprob) -> bytes:

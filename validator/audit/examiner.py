@@ -20,6 +20,7 @@ from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, 
 from scoring.evidence.channels import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
+    GREEDY,
     GRID_IDS,
     LOGPROBS_IDS,
     SEEDED_IDS,
@@ -28,6 +29,7 @@ from scoring.evidence.channels import (
     compute_channel_statistics,
     compute_log_ratios,
     get_channel,
+    list_greedy_ids,
     list_text_ids,
 )
 from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
@@ -84,6 +86,7 @@ class LocalExaminer:
             [channel for channel in channels if channel in CHANNELS],
             self._settings.claim is Claim.WEIGHTS,
         )
+        self._reader.reads_greedy = any(get_channel(statistic.id) == GREEDY for statistic in plan.statistics)
         self._examined, self._amended, self._fitted = [], {}, None
         self._contracts = ContractChecker(self._model.is_text_of, self._model.loaded.end_ids)
         self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._profile is not None)
@@ -142,7 +145,7 @@ class LocalExaminer:
         return {
             item.id
             for item in self._model.alternatives
-            if planned & {build_seeded_id(item.id), *list_text_ids((item.id,))}
+            if planned & {build_seeded_id(item.id), *list_text_ids((item.id,)), *list_greedy_ids((item.id,))}
         }
 
     def _explain(self, outcome: Outcome, note: str) -> AuditAppraisal:
@@ -185,7 +188,7 @@ class LocalExaminer:
         settings = range(len(GRID_IDS)) if self._settings.claim is Claim.WEIGHTS else ()
         # Log-probabilities that are left out, or that belong to other tokens, bet the smallest factor.
         planned = {item.id for item in self._get_plan().statistics}
-        left_out = dict.fromkeys(planned.intersection(LOGPROBS_IDS), 0)
+        left_out = {} if window.is_greedy else dict.fromkeys(planned.intersection(LOGPROBS_IDS), 0)
         return Unit(
             statistics_ppm={**left_out, **compute_channel_statistics(window)},
             by_settings={place: compute_channel_statistics(replace(window, settings=place)) for place in settings},

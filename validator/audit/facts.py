@@ -42,10 +42,11 @@ class EndpointFacts:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Return the channels that this endpoint leaves open."""
-        seeded = ("seeded",) if self.sampler != SAMPLER_NONE else ()
-        logprobs = ("logprobs",) if self.has_logprobs else ()
-        return (*seeded, "text", *logprobs, *(("usage",) if self.has_usage else ()))
+        """Return the channels that this endpoint leaves open; with a seed nothing is gained by temperature 0."""
+        is_seeded = self.sampler != SAMPLER_NONE
+        offered = {"seeded": is_seeded, "text": True, "logprobs": self.has_logprobs}
+        offered |= {"greedy": not is_seeded, "usage": self.has_usage}
+        return tuple(name for name, is_open in offered.items() if is_open)
 
     def describe(self) -> dict[str, str]:
         """Return what was found, in words, by what it is about."""
@@ -73,7 +74,7 @@ class EndpointFacts:
 
     def _describe_channels(self) -> str:
         """Return what is judged."""
-        words = {"usage": "usage (alarm only)", "logprobs": "log-probabilities"}
+        words = {"usage": "usage (alarm only)", "logprobs": "log-probabilities", "greedy": "temperature 0"}
         return ", ".join(words.get(name, name) for name in self.channels)
 
     def to_json(self) -> dict[str, Any]:

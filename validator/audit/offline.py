@@ -51,6 +51,7 @@ def find_channels(entries: Sequence[Entry]) -> tuple[str, ...]:
     exchanges = [entry.outcome for entry in entries if isinstance(entry.outcome, Exchange)]
     seeded = any(exchange.sampler != SAMPLER_NONE for exchange in exchanges)
     logprobs = any(exchange.logprobs for exchange in exchanges)
+    greedy = any(exchange.temperature == 0.0 for exchange in exchanges)
     usage = any(exchange.prompt_tokens is not None for exchange in exchanges)
-    offered = (("seeded", seeded), ("text", True), ("logprobs", logprobs), ("usage", usage))
+    offered = (("seeded", seeded), ("text", True), ("logprobs", logprobs), ("greedy", greedy), ("usage", usage))
     return tuple(name for name, is_open in offered if is_open)

@@ -8,6 +8,7 @@ from typing import Any
 from models.bundled import BUNDLED_NAME
 from models.requests import SAMPLER_NONE
 from scoring.errors import OracleError
+from scoring.evidence.channels import GREEDY
 from validator.audit.advice import explain_failure, is_fatal
 from validator.audit.asker import Asker
 from validator.audit.discovery import Discovered, Discovery, choose_served_model, find_declared
@@ -71,7 +72,14 @@ async def audit_endpoint(
                 progress,
                 job.limits,
                 endpoint=endpoint,
-                prober=Prober(progress.plan, facts, job.source, worker, asker),
+                prober=Prober(
+                    progress.plan,
+                    facts,
+                    job.source,
+                    worker,
+                    asker,
+                    asks_greedy=GREEDY in progress.evidence.log10_by_channel,
+                ),
                 examiner=examiner,
                 worker=worker,
                 journal=journal,

@@ -27,6 +27,8 @@ MAX_REQUESTS = 10_000
 MAX_ANSWER_TOKENS = 4096
 DEFAULT_REQUESTS = 200
 DEFAULT_MAX_TOKENS = 64
+GREEDY_EVERY = 4
+"""Without a seed one request in so many is asked at temperature 0: it tells other weights apart, and nothing else."""
 MAX_ONE_OVER_ALPHA = 10**12
 GENERATORS: Mapping[str, tuple[str, ...]] = {GENERATOR_ID_V2: STRATA_V2, GENERATOR_ID: STRATA}
 """The generators of prompts and their strata; the first, whose prompts the model writes, is the default."""
@@ -84,6 +86,10 @@ class ProbingPlan:
     def compute_probe_seed(self, index: int) -> bytes:
         """Return the 32-byte seed of request `index`."""
         return tagged_digest("quiver-audit-probe", self.seed, index.to_bytes(8, "big"))
+
+    def is_greedy(self, index: int) -> bool:
+        """Return whether request `index` is asked at temperature 0, in an audit that asks so at all."""
+        return index % GREEDY_EVERY == GREEDY_EVERY - 1
 
     def compute_discovery_seed(self, index: int) -> bytes:
         """Return the seed of a request that only finds out what the endpoint offers; never one of the audit's own."""

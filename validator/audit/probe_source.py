@@ -31,12 +31,12 @@ class DrawnProbe:
     sampler_seed: int
     stratum: str
 
-    def build_asked(self, *, sends_seed: bool = True, is_streamed: bool = False) -> Asked:
-        """Return the request to send."""
+    def build_asked(self, *, sends_seed: bool = True, is_streamed: bool = False, is_greedy: bool = False) -> Asked:
+        """Return the request to send, at temperature 0 when `is_greedy`."""
         return Asked(
             messages=self.messages,
             max_tokens=self.max_tokens,
-            temperature=self.temperature,
+            temperature=0.0 if is_greedy else self.temperature,
             top_p=self.top_p,
             seed=self.sampler_seed if sends_seed else None,
             is_streamed=is_streamed,

@@ -30,13 +30,21 @@ class Prober:
     """
 
     def __init__(
-        self, plan: ProbingPlan, facts: EndpointFacts, source: ProbeSource, worker: Worker, asker: Asker
+        self,
+        plan: ProbingPlan,
+        facts: EndpointFacts,
+        source: ProbeSource,
+        worker: Worker,
+        asker: Asker,
+        *,
+        asks_greedy: bool = False,
     ) -> None:
         self._plan = plan
         self._facts = facts
         self._source = source
         self._worker = worker
         self._asker = asker
+        self._asks_greedy = asks_greedy
         self._probes: dict[int, DrawnProbe] = {}
         self._leaves_out = dict(facts.refused)
         self._drawing = asyncio.Lock()
@@ -99,7 +107,12 @@ class Prober:
             repeat_of=first if is_repeat else None,
         )
         is_streamed = self._is_streamed(seed) != is_repeat
-        return origin, probe.build_asked(sends_seed="seed" not in self._leaves_out, is_streamed=is_streamed)
+        asked = probe.build_asked(
+            sends_seed="seed" not in self._leaves_out,
+            is_streamed=is_streamed,
+            is_greedy=self._asks_greedy and self._plan.is_greedy(first),
+        )
+        return origin, asked
 
     async def _draw(self, indices: Sequence[int]) -> None:
         wanted = {self._find_original(index) for index in indices}

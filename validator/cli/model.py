@@ -35,6 +35,7 @@ def show(name: str) -> None:
 @click.option("--requests", default=5000, show_default=True, type=click.IntRange(min=16), help="For each main cell.")
 @click.option("--wide-requests", default=300, show_default=True, type=click.IntRange(min=8), help="For each wide cell.")
 @click.option("--hold-out", default=1000, show_default=True, type=click.IntRange(min=8), help="For each main cell.")
+@click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
@@ -48,6 +49,7 @@ def calibrate(
     requests: int,
     wide_requests: int,
     hold_out: int,
+    greedy: int,
     device: str,
     work: Path | None,
     key_file: Path | None,
@@ -57,7 +59,8 @@ def calibrate(
 
     Hours of work: everything is kept in the work folder, and the same command goes on where it was stopped.
     """
-    from models.calibrate_audit import AuditCalibration, ProviderCell, run
+    from models.audit_profile import run
+    from models.calibrate_audit import AuditCalibration, ProviderCell
     from scoring.evidence.profile_signature import sign_profile
     from validator.provider.identity import load_key
 
@@ -69,6 +72,7 @@ def calibrate(
         requests=requests,
         wide_requests=wide_requests,
         hold_out=hold_out,
+        greedy_requests=greedy,
     )
     key = None if key_file is None else load_key(key_file)
     profile = _show_progress(lambda report: run(task, out_path, work, report))

@@ -13,6 +13,7 @@ from scoring.evidence import channels
 from scoring.evidence.channels import (
     CAPS,
     CHANNEL_STATISTIC_IDS,
+    GREEDY_IDS,
     GRID_IDS,
     LOGPROBS_IDS,
     SEEDED_IDS,
@@ -23,20 +24,37 @@ from scoring.evidence.channels import (
     compute_channel_statistics,
     compute_log_ratios,
     get_channel,
+    list_greedy_ids,
     list_text_ids,
 )
 
 POINTS = len(GRID_IDS)
 
 
-def build_answer(logprob=(-1.0,) * 8, grid=None, margin=None, gap=None, settings=None, returned=None, **alternatives):
+def build_answer(
+    logprob=(-1.0,) * 8,
+    grid=None,
+    margin=None,
+    gap=None,
+    settings=None,
+    returned=None,
+    is_greedy=False,
+    **alternatives,
+):
     tokens = SimpleNamespace(
         logprob=logprob,
         grid_logprob=grid or tuple((value,) * POINTS for value in logprob),
         margin=margin,
         gap=gap,
     )
-    return AnswerColumns(tokens=tokens, alternatives=alternatives, max_tokens=64, settings=settings, returned=returned)
+    return AnswerColumns(
+        tokens=tokens,
+        alternatives=alternatives,
+        max_tokens=64,
+        settings=settings,
+        returned=returned,
+        is_greedy=is_greedy,
+    )
 
 
 def build_alternative(logprob, margin=None, gap=None):
@@ -50,7 +68,7 @@ def test_the_grid_is_that_of_the_engine():
 
 def test_every_statistic_has_one_id_and_a_channel():
     assert len(set(CHANNEL_STATISTIC_IDS)) == len(CHANNEL_STATISTIC_IDS)
-    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == {"seeded", "text", "logprobs"}
+    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == {"seeded", "text", "logprobs", "greedy"}
 
 
 def test_an_answer_that_no_alternative_explains_better_gives_a_ratio_of_one():
@@ -168,6 +186,41 @@ def test_a_shortfall_is_the_same_against_every_setting():
 def test_logprobs_of_another_number_of_tokens_are_refused():
     with pytest.raises(InvalidInput, match="each token"):
         compute_shortfalls((-1.0,) * 9)
+
+
+def build_greedy(margin, settings=None, **alternatives):
+    return build_answer(margin=margin, gap=(1.0,) * 8, settings=settings, is_greedy=True, **alternatives)
+
+
+def test_at_temperature_0_nothing_but_its_own_statistics_counts():
+    found = compute_channel_statistics(build_greedy((0.0,) * 8, int4=build_alternative((-0.1,) * 8)))
+    assert {get_channel(name) for name in found} == {"greedy"}
+    assert [found[name] for name in GREEDY_IDS] == [0, 0]
+
+
+def test_at_temperature_0_an_answer_that_the_claimed_weights_give_speaks_for_no_others():
+    sure = tuple((0.0,) * POINTS for _ in range(8))
+    answer = build_answer(grid=sure, margin=(0.0,) * 8, is_greedy=True, int4=build_alternative((0.0,) * 8))
+    found = compute_channel_statistics(answer)
+    assert [found[name] for name in list_greedy_ids(("int4",))] == [125_000, 10_000]
+
+
+def test_at_temperature_0_the_answer_of_other_weights_speaks_for_them():
+    found = compute_channel_statistics(build_greedy((0.0, 2.0) * 4, int4=build_alternative((0.0,) * 8)))
+    assert min(found[name] for name in list_greedy_ids(("int4",))) > 500_000
+
+
+def test_ratios_at_temperature_0_are_the_same_against_every_setting_and_margins_belong_to_the_claim():
+    told = build_alternative((0.0,) * 8)
+    claimed, other = (
+        compute_channel_statistics(build_greedy((0.0, 2.0) * 4, settings=settings, int4=told)) for settings in (None, 2)
+    )
+    assert other == {name: claimed[name] for name in list_greedy_ids(("int4",))}
+
+
+def test_as_an_explanation_one_answer_at_temperature_0_counts_for_no_more_than_its_limit():
+    ratios = compute_log_ratios(build_greedy((0.0,) * 8, int4=build_alternative((-500.0,) * 8)))
+    assert ratios == {"int4": channels.LEAST_GREEDY}
 
 
 def test_positions_beyond_max_tokens_are_not_looked_at():

@@ -240,7 +240,7 @@ def test_a_plain_endpoint_without_anything_is_judged_by_its_text(run, served, op
     served.fake.streams = served.fake.has_usage = False
     served.fake.sampler = None
     _, result = run(max_requests=3)
-    assert opener.examiner.channels == ("text",)
+    assert opener.examiner.channels == ("text", "greedy")
     assert result["requests"] == 3
 
 

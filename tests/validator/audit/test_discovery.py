@@ -120,7 +120,7 @@ def test_refuses_facts_that_no_discovery_wrote(value) -> None:
 
 
 def test_channels_follow_from_what_is_offered() -> None:
-    assert FACTS.channels == ("text",)
+    assert FACTS.channels == ("text", "greedy")
     rich = replace(FACTS, sampler="gumbel-philox-v1", has_logprobs=True, has_usage=True)
     assert rich.channels == ("seeded", "text", "logprobs", "usage")
 

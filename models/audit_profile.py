@@ -1,0 +1,177 @@
+"""From a collection of honest answers to the profile of an audit: cells, bounds, and what the hold-out reaches."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from models.calibrate_audit import (
+    DEVELOPMENT_SET,
+    HOLD_OUT_SET,
+    VERIFIER_DTYPE,
+    AuditCalibration,
+    ProviderCell,
+    gather,
+    get_collection_folder,
+    list_calibrated_alternatives,
+    list_groups,
+    read_questions,
+)
+from models.collection import Collection, Progress
+from models.load import load_model
+from models.requests import SAMPLER_GUMBEL
+from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
+from scoring.errors import InvalidInput
+from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, CHANNELS, SEEDED, TEXT, get_channel
+from scoring.evidence.profile import (
+    ALL,
+    MAIN,
+    NO_HOLD_OUT,
+    WIDE,
+    Cell,
+    HoldOut,
+    Measurement,
+    ToleranceProfile,
+    is_development,
+)
+from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2
+from scoring.records import PPM
+
+ONE_OVER_DELTA = 10_000_000
+ENGINE = "transformers"
+VERIFIER_BATCH = 16
+
+
+def run(
+    task: AuditCalibration, out: Path, work: Path | None = None, progress: Progress = lambda done, total, what: None
+) -> ToleranceProfile:
+    """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds."""
+    collection = Collection(work or get_collection_folder(task.model))
+    gather(task, collection, progress)
+    profile = build_profile(task, collection)
+    out.write_bytes(profile.encode())
+    return profile
+
+
+def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
+    """Return the profile of what a collection holds; raises InvalidInput when some cell has no answers."""
+    verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
+    names = [item.id for item in list_calibrated_alternatives(verifier)]
+    cells = _build_cells(task, collection, names, verifier.device)
+    profile = ToleranceProfile(
+        model=task.model,
+        manifest_digest=verifier.manifest.compute_digest(),
+        sampler=SAMPLER_GUMBEL,
+        generator=GENERATOR_ID_V2,
+        engine=ENGINE,
+        max_tokens=task.max_tokens,
+        temperature_ppm=task.temperature_ppm,
+        top_p_ppm=task.top_p_ppm,
+        strata=STRATA_V2,
+        one_over_delta=ONE_OVER_DELTA,
+        development=is_development(cell.requests for cell in cells.values() if cell.role == MAIN),
+        cells=tuple(cells.values()),
+    )
+    held = {
+        cells[cell].name: compute_hold_out(profile, _read_cell(task, collection, HOLD_OUT_SET, cell, names))
+        for cell in task.cells
+    }
+    return replace(
+        profile,
+        cells=tuple(replace(cell, hold_out=held.get(cell.name, cell.hold_out)) for cell in profile.cells),
+    )
+
+
+def _build_cells(
+    task: AuditCalibration, collection: Collection, names: Sequence[str], device: str
+) -> dict[ProviderCell, Cell]:
+    """Return the measured cells, with the statistics that every main cell has in every stratum."""
+    # One bound for each statistic and main cell; what has few requests is covered, not bounded.
+    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * len(CHANNEL_STATISTIC_IDS))
+    measured = {
+        cell: measure(_read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, log_one_over_delta)
+        for cell in (*task.cells, *task.wide_cells)
+    }
+    empty = [cell.name for cell, items in measured.items() if not items]
+    if empty:
+        raise InvalidInput(f"no honest answers of {empty[0]}", "cells")
+    shared = set.intersection(*({(item.statistic, item.stratum) for item in measured[cell]} for cell in task.cells))
+    whole = {name for name, _ in shared if all((name, stratum) in shared for stratum in (ALL, *STRATA_V2))}
+    kept = {cell: tuple(item for item in items if item.statistic in whole) for cell, items in measured.items()}
+    return {cell: _build_cell(task, collection, cell, items, device) for cell, items in kept.items()}
+
+
+def _build_cell(
+    task: AuditCalibration,
+    collection: Collection,
+    cell: ProviderCell,
+    measurements: tuple[Measurement, ...],
+    device: str,
+) -> Cell:
+    return Cell(
+        name=f"{VERIFIER_DTYPE}<-{cell.name}",
+        role=MAIN if cell in task.cells else WIDE,
+        verifier_dtype=VERIFIER_DTYPE,
+        verifier_batch=VERIFIER_BATCH,
+        provider_dtype=cell.dtype,
+        provider_batch=cell.batch,
+        requests=min(item.n for item in measurements if item.stratum == ALL),
+        seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
+        measurements=measurements,
+        hold_out=NO_HOLD_OUT,
+        **describe_runtime(device, cell.attention),
+    )
+
+
+def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest]) -> HoldOut:
+    """Return the largest e-value that an audit of these honest requests ever reaches, in their order.
+
+    Raises InvalidInput when there are none: a hold-out of nothing says nothing.
+    """
+    if not requests:
+        raise InvalidInput("no hold-out answers were gathered", "hold_out")
+    mu_ppm = profile.compute_mu_ppm()
+    known = {get_channel(name) for name in mu_ppm}
+    whole = tuple(channel for channel in CHANNELS if channel in known)
+    peaks = [_compute_peak(mu_ppm, channels, requests) for channels in (whole, (SEEDED,), (TEXT,))]
+    shares = []
+    for name, mu in mu_ppm.items():
+        values = [request.statistics_ppm[name] for request in requests if name in request.statistics_ppm]
+        if values:
+            shares.append(sum(values) * PPM // (len(values) * mu))
+    return replace(
+        NO_HOLD_OUT,
+        n=len(requests),
+        max_product_milli_log10=peaks[0],
+        max_seeded_milli_log10=peaks[1],
+        max_text_milli_log10=peaks[2],
+        max_mean_over_mu_ppm=max(shares),
+    )
+
+
+def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Sequence[HonestRequest]) -> int:
+    known = {name: mu for name, mu in mu_ppm.items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+    wealth = build_wealth(build_audit_plan(known, channels, covers_all_settings=False))
+    peak = 0.0
+    for request in requests:
+        wealth = wealth.add(Unit(statistics_ppm=request.statistics_ppm))
+        peak = max(peak, wealth.compute_log())
+    return math.floor(1000 * peak / math.log(10))
+
+
+def _read_cell(
+    task: AuditCalibration, collection: Collection, set_name: str, cell: ProviderCell, names: Sequence[str]
+) -> list[HonestRequest]:
+    """Return the requests of a cell in one set, those at temperature 0 last."""
+    groups = list_groups(task, set_name, read_questions(collection, task, set_name))
+    return [
+        request
+        for group, own, questions in groups
+        if own == cell
+        for request in read_requests(collection, group, collection.read_answers(group, questions), names)
+    ]
+
+
+def _sum_seconds(collection: Collection, group: str) -> int:
+    return sum(row["spent_ms"] for row in collection.read_answer_rows(group)) // 1000
