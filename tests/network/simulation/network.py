@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from simulation.engine import VOCABULARY, FakeEngine
+from simulation.fair_clock import install_fair_clock
 from simulation.provider import StandIn
 from simulation.setting import (
     EPOCH_S,
@@ -248,6 +249,7 @@ async def open_network(
     plan: Plan | None = None,
 ) -> AsyncIterator[SimulatedNetwork]:
     """Open a network whose providers are named by their characters, with everybody up and registered."""
+    install_fair_clock(asyncio.get_running_loop())
     keys = build_validator_keys(seats)
     genesis = build_simulation_genesis(keys, plan or build_simulation_plan(), providers)
     ledger = LedgerStore(directory / "ledger", genesis.encode())
