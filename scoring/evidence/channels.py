@@ -74,6 +74,8 @@ weights among them must have been run."""
 LOGPROBS_IDS = ("logprobs-short-fine-v1", "logprobs-short-coarse-v1")
 LOGPROBS_CLIPS = (0.1, 0.5)
 """Nats at which the shortfall of one returned log-probability counts in full, in the order of LOGPROBS_IDS."""
+UNTOLD = -1_000.0
+"""Servers that follow OpenAI write -9999 for a token that is not among the twenty likeliest: no log-probability."""
 GREEDY_IDS = ("greedy-margin-fine-v1", "greedy-margin-coarse-v1")
 SEEDED, TEXT, LOGPROBS, GREEDY = "seeded", "text", "logprobs", "greedy"
 CHANNELS = (SEEDED, TEXT, LOGPROBS, GREEDY)
@@ -207,7 +209,8 @@ def _compute_shortfalls(answer: AnswerColumns) -> list[int]:
     rows = answer.tokens.grid_logprob[: len(returned)]
     if len(rows) != len(returned) or any(value is not None and math.isnan(value) for value in returned):
         raise InvalidInput("must be a number for each token", "logprobs")
-    pairs = [(row, value) for row, value in zip(rows, returned, strict=True) if value is not None]
+    told = [None if value is None or value < UNTOLD else value for value in returned]
+    pairs = [(row, value) for row, value in zip(rows, told, strict=True) if value is not None]
     count = max(len(pairs), answer.max_tokens / 4)
     totals = [[0.0] * len(_TEMPERATURES) for _ in LOGPROBS_CLIPS]
     for row, value in pairs:

@@ -6,13 +6,18 @@ Everything here is the provider's word, checked before any table is looked into 
 from dataclasses import replace
 
 from models.answer_pass import Claim, ReferenceModel
-from models.requests import SAMPLER_NONE, ReferenceRequest
+from models.requests import GRID_TEMPERATURES, SAMPLER_NONE, ReferenceRequest
 from models.retokenise import TextAnswer
 from scoring.errors import InvalidInput
+from validator.audit.needles import is_needle
 from validator.audit.records import Exchange, ReturnedLogprob
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
 OUTSIDE = "outside of the calibrated envelope"
+AGAIN = "asked again: serves contracts only"
+NEEDLE = "a needle: serves contracts only"
+NO_EVIDENCE = (OUTSIDE, AGAIN, NEEDLE)
+"""Notes of answers that are no evidence, whatever they say."""
 
 
 class ClaimReader:
@@ -27,7 +32,9 @@ class ClaimReader:
     def read(self, exchange: Exchange) -> tuple[Claim | None, str]:
         """Return the claim, or None and why there is none."""
         if exchange.repeat_of is not None:
-            return None, "asked again: serves contracts only"
+            return None, AGAIN
+        if is_needle(exchange):
+            return None, NEEDLE
         is_greedy = exchange.temperature == 0.0 and self.reads_greedy
         if not is_greedy and not MIN_TEMPERATURE <= exchange.temperature <= MAX_TEMPERATURE:
             return None, OUTSIDE
@@ -57,9 +64,13 @@ class ClaimReader:
         if exchange.token_ids is None:
             claim = self._find_tokens(claim, exchange)
             self._model.check(claim.request)
-        returned = tuple(entry.chosen.logprob for entry in exchange.logprobs or ())
+        if not exchange.logprobs:
+            return claim
+        returned = tuple(entry.chosen.logprob for entry in exchange.logprobs)
         is_cut_anew = claim.found is not None and claim.found.is_canonical
-        if not returned or is_cut_anew or not self._model.can_belong(returned, claim.request.output_ids):
+        # A server may report them at the temperature that was asked for, which has to be within the grid then.
+        is_in_grid = GRID_TEMPERATURES[0] <= exchange.temperature <= GRID_TEMPERATURES[-1]
+        if is_cut_anew or not is_in_grid or not self._model.can_belong(returned, claim.request.output_ids):
             return claim
         return replace(claim, returned=returned)
 

@@ -159,6 +159,10 @@ def test_what_a_penalty_may_have_moved_is_not_looked_at():
     assert compute_shortfalls((None, None, -9.0, *(None,) * 5)) == [62_500, 62_500]
 
 
+def test_minus_9999_is_no_log_probability():
+    assert compute_shortfalls((-9999.0,) * 7 + (-1.0,)) == [0, 0]
+
+
 @pytest.mark.parametrize("name", ["t71-p100", "t143-p100"])
 def test_logprobs_at_the_temperature_of_the_provider_are_no_shortfall(name):
     place = GRID_IDS.index(name)
