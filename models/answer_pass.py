@@ -13,9 +13,11 @@ from models.reference import check_reference_request, score_batch
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, read_tokens, retokenise
 from models.retokenise_seeded import find_sampled_tokens
+from models.sure_answer import find_sure_answer
 from models.token_bytes import TokenBytes
 from models.tolerances import compute_answer_pits, skip_repeated
 from models.variant_weights import WeightsShelf
+from scoring.errors import Unavailable
 from scoring.evidence.channels import AnswerColumns
 
 WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
@@ -64,6 +66,17 @@ class ReferenceModel:
     def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
         """Return whether ids spell a text; servers may leave out space at its ends."""
         return decode_tokens(self.loaded, token_ids).strip() == text.strip()
+
+    def is_end(self, token_id: int) -> bool:
+        """Return whether a token ends an answer."""
+        return token_id in self.loaded.end_ids
+
+    def find_sure_answer(self, messages: Sequence[ChatMessage], max_tokens: int) -> str:
+        """Return the beginning of the answer at temperature 0 that is sure; raises Unavailable when that fails."""
+        try:
+            return find_sure_answer(self.loaded, messages, max_tokens)
+        except (RuntimeError, MemoryError) as error:  # out of memory, for one
+            raise Unavailable(f"the reference model failed: {error}") from error
 
     def can_belong(self, logprobs: Sequence[float], token_ids: Sequence[int]) -> bool:
         """Return whether there is one log-probability for each token; that of the end token may be left out."""

@@ -5,16 +5,20 @@ space, spell a token that is part of a character, and repeat a seeded answer to 
 the reason, a contract is kept or cannot be checked.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
+from models.requests import ChatMessage
 from scoring.errors import InvalidInput
 from scoring.evidence.contracts import (
     ContractOutcome,
     compare_completion_tokens,
     compare_finish_reason,
     compare_logprobs,
+    compare_needle,
     compare_streamed,
 )
+from validator.audit.needles import find_code, is_needle, parse_stratum
 from validator.audit.probe_source import estimate_prompt_tokens
 from validator.audit.records import Exchange, Outcome, ReturnedLogprob, ReturnedToken
 
@@ -27,14 +31,27 @@ RAW_MARKS = ("\ufffd", "\u0120", "\u010a", "\u2581", "<0x", "token_id:", "bytes:
 """Tokens with one of these are not spelled as text: half a character, a piece of a vocabulary, an id."""
 
 
-class ContractChecker:
-    """Checks the outcomes of one audit in their order. `is_text_of` says whether token ids spell a text, and raises
-    InvalidInput on ids that the claimed model does not have; `end_ids` end its answers.
-    """
+class ClaimedModel(Protocol):
+    """What the checks ask of the claimed model; all raise InvalidInput on ids or messages that it cannot take."""
 
-    def __init__(self, is_text_of: Callable[[str, Sequence[int]], bool], end_ids: Collection[int]) -> None:
-        self._is_text_of = is_text_of
-        self._end_ids = end_ids
+    def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
+        """Return whether ids spell a text."""
+        ...
+
+    def is_end(self, token_id: int) -> bool:
+        """Return whether a token ends an answer."""
+        ...
+
+    def find_sure_answer(self, messages: Sequence[ChatMessage], max_tokens: int) -> str:
+        """Return the beginning of its answer at temperature 0 that no honest numerics change."""
+        ...
+
+
+class ContractChecker:
+    """Checks the outcomes of one audit in their order."""
+
+    def __init__(self, model: ClaimedModel) -> None:
+        self._model = model
         self._first: dict[int, Exchange] = {}
         self._shows_end: set[bool] = set()
 
@@ -43,13 +60,14 @@ class ContractChecker:
         if not isinstance(outcome, Exchange):
             return ()
         ids = self._find_ids(outcome)
-        ends = ids is not None and len(ids) > 0 and ids[-1] in self._end_ids
+        ends = ids is not None and len(ids) > 0 and self._model.is_end(ids[-1])
         logprobs = _check_logprobs(outcome)
         found = (
             _check_completion(outcome, ids, ends),
             self._check_finish(outcome, _count_tokens(outcome, ids, logprobs), ends),
             logprobs,
             self._check_streamed(outcome),
+            self._check_needle(outcome),
         )
         if ends:
             self._shows_end.add(outcome.is_streamed)
@@ -60,7 +78,7 @@ class ContractChecker:
     def _find_ids(self, exchange: Exchange) -> tuple[int, ...] | None:
         """Return the token ids if they spell the text; others are no answer, and judged as such elsewhere."""
         try:
-            is_spelled = exchange.token_ids is not None and self._is_text_of(exchange.content, exchange.token_ids)
+            is_spelled = exchange.token_ids is not None and self._model.is_text_of(exchange.content, exchange.token_ids)
         except InvalidInput:
             return None
         return exchange.token_ids if is_spelled else None
@@ -88,6 +106,18 @@ class ContractChecker:
         length = -(-max(map(len, texts)) // SAME_SHARE)
         is_reproducible = exchange.temperature == 0.0 or exchange.seed is not None
         return compare_streamed(texts[0][:length], texts[1][:length], is_reproducible)
+
+    def _check_needle(self, exchange: Exchange) -> ContractOutcome | None:
+        """Return whether a needle was found, if the claimed model itself is sure to find it."""
+        depth = parse_stratum(exchange.stratum)
+        if depth is None or not is_needle(exchange) or exchange.probe_seed is None:
+            return None
+        code = find_code(exchange.probe_seed)
+        try:
+            is_sure = code in self._model.find_sure_answer(exchange.messages, exchange.max_tokens)
+        except InvalidInput:
+            is_sure = False
+        return compare_needle(depth, code, exchange.content if is_sure else None)
 
 
 def _check_completion(exchange: Exchange, ids: Sequence[int] | None, ends: bool) -> ContractOutcome:

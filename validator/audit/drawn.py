@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from validator.audit.asked import Asked
+from validator.audit.needles import build_needle, list_needles
 from validator.audit.outcomes import Entry
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import ProbeSource
@@ -24,6 +25,9 @@ def mark_drawn(entries: Iterable[Entry], plan: ProbingPlan, source: ProbeSource)
         seed: (probe.stratum, probe.build_asked(is_greedy=asks_greedy and plan.is_greedy(seeds[seed])))
         for seed, probe in zip(wanted, source.draw(wanted), strict=True)
     }
+    for seed, depth in list_needles(plan):
+        needle = build_needle(seed, depth)
+        probes[seed] = (needle.stratum, needle.build_asked())
     marked: list[Entry] = []
     for entry in entries:
         stratum = _find_stratum(entry, marked, probes)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from scoring.probe_outlines import build_outline
 from scoring.probes import GENERATOR_ID
+from validator.audit.needles import ANSWER_TOKENS, can_afford, estimate_tokens
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import (
     CHARACTERS_PER_TOKEN,
@@ -39,12 +40,18 @@ def estimate(plan: ProbingPlan, concurrency: int, budget_tokens: int | None) -> 
     examples = TemplateProbes(plan).draw(seeds[:3]) if plan.generator == GENERATOR_ID else []
     prompt = sum(_estimate_prompt(plan, seed) for seed in seeds) / len(seeds)
     each = prompt + plan.max_tokens
-    requests = plan.requests if budget_tokens is None else min(plan.requests, int(budget_tokens // each))
+    needles = [cost for index in range(plan.requests) if (cost := estimate_tokens(plan, index)) is not None]
+    needles = needles if can_afford(budget_tokens) else []
+    # Needles come early: what is left of a budget goes into the other requests.
+    left = None if budget_tokens is None else max(budget_tokens - sum(needles), 0)
+    others = plan.requests - len(needles)
+    others = others if left is None else min(others, int(left // each))
+    requests = others + len(needles)
     seconds_each = ASSUMED_FIRST_TOKEN_S + plan.max_tokens / ASSUMED_TOKENS_PER_S
     return Estimate(
         requests=requests,
-        prompt_tokens=round(requests * prompt),
-        answer_tokens=requests * plan.max_tokens,
+        prompt_tokens=round(others * prompt) + sum(needles) - len(needles) * ANSWER_TOKENS,
+        answer_tokens=others * plan.max_tokens + len(needles) * ANSWER_TOKENS,
         seconds=requests * seconds_each / concurrency,
         examples=tuple(examples),
     )

@@ -34,7 +34,7 @@ from scoring.evidence.channels import (
 )
 from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
 from scoring.records import PPM
-from validator.audit.claims import OUTSIDE, ClaimReader
+from validator.audit.claims import NO_EVIDENCE, ClaimReader
 from validator.audit.contract_checks import ContractChecker
 from validator.audit.records import (
     Claim,
@@ -65,7 +65,7 @@ class LocalExaminer:
         self._profile = find_profile(self._digest)
         self._reader = ClaimReader(self._model, self._profile.sampler if self._profile else None)
         self._window = self._profile.max_tokens if self._profile else 64
-        self._contracts = ContractChecker(self._model.is_text_of, self._model.loaded.end_ids)
+        self._contracts = ContractChecker(self._model)
         self._evidence: AuditEvidence | None = None
         self._examined: list[tuple[ClaimedAnswer, bool]] = []
         self._amended: dict[int, int] = {}
@@ -88,7 +88,7 @@ class LocalExaminer:
         )
         self._reader.reads_greedy = any(get_channel(statistic.id) == GREEDY for statistic in plan.statistics)
         self._examined, self._amended, self._fitted = [], {}, None
-        self._contracts = ContractChecker(self._model.is_text_of, self._model.loaded.end_ids)
+        self._contracts = ContractChecker(self._model)
         self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._profile is not None)
         return self._evidence
 
@@ -151,8 +151,7 @@ class LocalExaminer:
     def _explain(self, outcome: Outcome, note: str) -> AuditAppraisal:
         """Return the appraisal of an outcome that cannot be re-run: the smallest factor when the provider caused it."""
         if isinstance(outcome, Exchange):
-            is_repeat = outcome.repeat_of is not None
-            units = () if is_repeat or note == OUTSIDE else (MISSING,)
+            units = () if note in NO_EVIDENCE else (MISSING,)
             return self._finish(AuditAppraisal(index=outcome.index, units=units, log_ratios={}, note=note))
         units = (MISSING,) if outcome.is_provider_fault else ()
         return self._finish(

@@ -14,6 +14,7 @@ from typing import BinaryIO, Self
 from scoring.errors import InvalidInput, Unavailable
 from validator.audit.asked import parse_asked
 from validator.audit.facts import EndpointFacts
+from validator.audit.needles import compute_needle_seed
 from validator.audit.outcomes import Entry
 from validator.audit.plan import ProbingPlan
 from validator.audit.transcript import (
@@ -196,5 +197,5 @@ def _read_entry(plan: ProbingPlan, document: dict[str, object]) -> Entry:
     origin = parse_origin(document, index)
     # Our own file: what it says was drawn was drawn, as long as the seed is the plan's.
     first = index if origin.repeat_of is None else origin.repeat_of
-    is_drawn = origin.probe_seed == plan.compute_probe_seed(first)
+    is_drawn = origin.probe_seed in (plan.compute_probe_seed(first), compute_needle_seed(plan, index))
     return build_entry(document, parse_asked(document.get("request")), replace(origin, is_drawn=is_drawn))

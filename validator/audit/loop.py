@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from validator.audit.endpoint import Endpoint
 from validator.audit.journal import Journal
+from validator.audit.needles import can_afford, estimate_tokens
 from validator.audit.outcomes import Entry
 from validator.audit.prober import Prober
 from validator.audit.progress import Ended, Progress
@@ -160,7 +161,11 @@ class AuditLoop:
     def _reserved_tokens(self) -> int:
         """Return what the requests in flight and one more may cost."""
         plan = self._progress.plan
-        return (len(self._asking) + 1) * (self._progress.longest_request_tokens or 2 * plan.max_tokens)
+        usual = self._progress.longest_request_tokens or 2 * plan.max_tokens
+        waiting = (*self._asking.values(), self._next_index())
+        if not can_afford(self._limits.budget_tokens):
+            return len(waiting) * usual
+        return sum(max(estimate_tokens(plan, index) or 0, usual) for index in waiting)
 
     async def _cancel(self) -> None:
         tasks = [*self._asking, *([] if self._examining is None else [self._examining])]

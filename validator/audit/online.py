@@ -17,6 +17,7 @@ from validator.audit.facts import EndpointFacts, SamplerSource
 from validator.audit.http_exchange import Reply
 from validator.audit.journal import Journal
 from validator.audit.loop import AuditLoop, LoopLimits
+from validator.audit.needles import can_afford
 from validator.audit.probe_source import ProbeSource
 from validator.audit.prober import Prober
 from validator.audit.progress import Progress
@@ -79,6 +80,7 @@ async def audit_endpoint(
                     worker,
                     asker,
                     asks_greedy=GREEDY in progress.evidence.log10_by_channel,
+                    asks_needles=can_afford(job.limits.budget_tokens),
                 ),
                 examiner=examiner,
                 worker=worker,

@@ -12,6 +12,7 @@ from validator.audit.discovery import WANTED_LOGPROBS, build_body
 from validator.audit.endpoint import Failure
 from validator.audit.facts import EndpointFacts
 from validator.audit.http_exchange import AskLimits
+from validator.audit.needles import build_needle, compute_needle_seed, find_depth
 from validator.audit.outcomes import Entry, Origin, build_outcome
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import DrawnProbe, ProbeSource
@@ -38,6 +39,7 @@ class Prober:
         asker: Asker,
         *,
         asks_greedy: bool = False,
+        asks_needles: bool = False,
     ) -> None:
         self._plan = plan
         self._facts = facts
@@ -45,6 +47,7 @@ class Prober:
         self._worker = worker
         self._asker = asker
         self._asks_greedy = asks_greedy
+        self._asks_needles = asks_needles
         self._probes: dict[int, DrawnProbe] = {}
         self._leaves_out = dict(facts.refused)
         self._drawing = asyncio.Lock()
@@ -95,6 +98,8 @@ class Prober:
 
     def build(self, index: int) -> tuple[Origin, Asked]:
         """Return where request `index` comes from and what it asks; its probe has been drawn."""
+        if (depth := self._find_depth(index)) is not None:
+            return self._build_needle(index, depth)
         first = self._find_original(index)
         probe, seed = self._probes[first], self._plan.compute_probe_seed(first)
         is_repeat = first != index
@@ -114,20 +119,35 @@ class Prober:
         )
         return origin, asked
 
+    def _build_needle(self, index: int, depth_percent: int) -> tuple[Origin, Asked]:
+        seed = compute_needle_seed(self._plan, index)
+        probe = build_needle(seed, depth_percent)
+        origin = Origin(index=index, is_drawn=True, stratum=probe.stratum, probe_seed=seed)
+        sends_seed = "seed" not in self._leaves_out
+        return origin, probe.build_asked(sends_seed=sends_seed, is_streamed=self._is_streamed(seed))
+
     async def _draw(self, indices: Sequence[int]) -> None:
-        wanted = {self._find_original(index) for index in indices}
+        wanted = {self._find_original(index) for index in indices if self._find_depth(index) is None}
         missing = sorted(wanted - self._probes.keys())
         if not missing:
             return
         ahead = range(missing[-1] + 1, min(missing[-1] + DRAW_AHEAD, self._plan.requests))
-        batch = [*missing, *(index for index in ahead if not self._is_repeat(index) and index not in self._probes)]
+        first = [index for index in ahead if not self._is_repeat(index) and self._find_depth(index) is None]
+        batch = [*missing, *(index for index in first if index not in self._probes)]
         seeds = [self._plan.compute_probe_seed(index) for index in batch]
         probes = await self._worker.run(lambda: self._source.draw(seeds))
         self._probes.update(zip(batch, probes, strict=True))
 
+    def _find_depth(self, index: int) -> int | None:
+        return find_depth(index) if self._asks_needles else None
+
     def _is_repeat(self, index: int) -> bool:
-        is_reproducible = bool(self._facts.repeats_seed) or self._plan.temperature_max_ppm == 0
-        return self._facts.streams and is_reproducible and index % REPEAT_EVERY == REPEAT_EVERY - 1
+        if not self._facts.streams:
+            return False
+        if self._facts.repeats_seed or self._plan.temperature_max_ppm == 0:
+            return index % REPEAT_EVERY == REPEAT_EVERY - 1
+        # Without a seed only a request at temperature 0 can be asked again.
+        return self._asks_greedy and index % REPEAT_EVERY == 0 and index > 0 and self._plan.is_greedy(index - 1)
 
     def _find_original(self, index: int) -> int:
         return index - 1 if self._is_repeat(index) else index

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from validator.audit.facts import EndpointFacts
+from validator.audit.needles import parse_stratum
 from validator.audit.outcomes import Entry
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import estimate_prompt_tokens
@@ -39,7 +40,7 @@ class Progress:
     """What is known so far. `entries` by index; `appraisals` and `points` follow the index without gaps.
 
     `spent_tokens` are those of prompts and answers, the discovery's included; `longest_request_tokens` is the most that
-    one request can have cost so far. `doing` is what takes time on this machine just now.
+    one request but a needle can have cost so far. `doing` is what takes time on this machine just now.
     """
 
     plan: ProbingPlan
@@ -76,8 +77,9 @@ class Progress:
         self.entries[entry.origin.index] = entry
         self.spent_tokens += count_tokens(entry)
         self.missing += isinstance(entry.outcome, Missing)
-        longest = estimate_prompt_tokens(entry.asked.messages) + (entry.asked.max_tokens or 0)
-        self.longest_request_tokens = max(self.longest_request_tokens, longest)
+        if parse_stratum(entry.origin.stratum) is None:
+            longest = estimate_prompt_tokens(entry.asked.messages) + (entry.asked.max_tokens or 0)
+            self.longest_request_tokens = max(self.longest_request_tokens, longest)
 
     def take_ready(self, limit: int) -> list[Entry]:
         """Return the next entries that can be examined: those that follow the examined ones without a gap."""

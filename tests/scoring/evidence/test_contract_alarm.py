@@ -8,7 +8,7 @@ from scoring.errors import InvalidInput
 from scoring.evidence.appraisal import AuditAppraisal, build_evidence
 from scoring.evidence.audit import Unit, build_audit_plan
 from scoring.evidence.channels import TEXT
-from scoring.evidence.contract_alarm import ALARM_IDS, MU, build_contract_alarm
+from scoring.evidence.contract_alarm import ALARM_IDS, MU, NEEDLE, build_contract_alarm
 from scoring.evidence.contracts import (
     COMPLETION_TOKENS,
     FINISH_REASON,
@@ -53,6 +53,25 @@ def test_a_contract_broken_every_time_takes_nine_answers():
     assert add(build_contract_alarm(), 9, MORE).raised == (COMPLETION_TOKENS,)
 
 
+def test_needles_that_are_never_found_take_five():
+    lost = outcome("needle-at-10-v1", False)
+    assert add(build_contract_alarm(), 4, lost).raised == ()
+    assert add(build_contract_alarm(), 5, lost).raised == (NEEDLE,)
+
+
+def test_needles_of_all_depths_are_one_bet_and_counted_apart():
+    alarm = build_contract_alarm()
+    for _ in range(4):
+        for depth, is_kept in ((10, False), (50, False), (90, True)):
+            alarm = alarm.add([outcome(f"needle-at-{depth}-v1", is_kept)])
+    assert alarm.raised == (NEEDLE,)
+    assert [(count.id, count.broken, count.is_alarm) for count in alarm.list_counts()] == [
+        ("needle-at-10-v1", 4, True),
+        ("needle-at-50-v1", 4, True),
+        ("needle-at-90-v1", 0, False),
+    ]
+
+
 def test_a_few_broken_contracts_are_no_alarm():
     assert add(add(build_contract_alarm(), 5, MORE), 100, KEPT).raised == ()
 
@@ -82,7 +101,8 @@ def test_the_first_broken_answer_is_the_example():
 
 @pytest.mark.parametrize("contract_id", ALARM_IDS)
 def test_every_contract_has_words(contract_id):
-    broken = MORE if contract_id == COMPLETION_TOKENS else outcome(contract_id, False)
+    needle = outcome("needle-at-10-v1", False)
+    broken = {COMPLETION_TOKENS: MORE, NEEDLE: needle}.get(contract_id, outcome(contract_id, False))
     (words,) = add(build_contract_alarm(), 9, broken).describe()
     assert words
 
@@ -94,6 +114,8 @@ def test_fewer_tokens_have_words_of_their_own():
 REFUSED = {
     "a contract that nobody bets on": (compare_prompt_tokens(4, 5),),
     "a contract that comes twice": (MORE, KEPT),
+    "two needles in one answer": (outcome("needle-at-10-v1", True), outcome("needle-at-50-v1", True)),
+    "a needle below the text": (outcome("needle-at-101-v1", False),),
 }
 
 

@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from audit_fakes import find_ids
+from audit_fakes import FakeClaimedModel, find_ids
 
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON, LOGPROBS, STREAMED
 from validator.audit.contract_checks import ContractChecker
+from validator.audit.needles import build_needle, find_code
 from validator.audit.records import Exchange, Missing, ReturnedLogprob, ReturnedToken
 
 END = 0
@@ -36,15 +37,18 @@ ANSWER = Exchange(
 STOPPED = replace(ANSWER, max_tokens=64, finish_reason="stop", token_ids=(*IDS, END), completion_tokens=5)
 
 
-def spell(text, ids):
-    if any(token_id > 1000 for token_id in ids):
-        raise InvalidInput("token ids of this model are 0 to 1000", "token_ids")
-    return find_ids(text) == [token_id for token_id in ids if token_id != END]
+class Model(FakeClaimedModel):
+    """Words by their first letters, and no token above 1000."""
+
+    def is_text_of(self, text, token_ids):
+        if any(token_id > 1000 for token_id in token_ids):
+            raise InvalidInput("token ids of this model are 0 to 1000", "token_ids")
+        return super().is_text_of(text, [token_id for token_id in token_ids if token_id != END])
 
 
 def check(*exchanges):
     """Return the contracts of the last of some answers, by id."""
-    checker = ContractChecker(spell, {END})
+    checker = ContractChecker(Model())
     found = [checker.check(exchange) for exchange in exchanges][-1]
     assert len({outcome.id for outcome in found}) == len(found)
     return {outcome.id: outcome.is_kept for outcome in found}
@@ -177,12 +181,56 @@ def test_streamed_equals_unstreamed(change, is_kept):
     assert check(first, again).get(STREAMED) is is_kept
 
 
+SEED = bytes(range(32))
+PROBE = build_needle(SEED, 50)
+CODE = find_code(SEED)
+FOUND = replace(
+    ANSWER,
+    messages=PROBE.messages,
+    stratum=PROBE.stratum,
+    probe_seed=SEED,
+    temperature=0.0,
+    content=f"It is {CODE}.",
+    token_ids=None,
+)
+NEEDLES = {
+    "found": ({}, True),
+    "lost": ({"content": "I do not know."}, False),
+    "no words": ({"content": ""}, False),
+    "of another request": ({"stratum": "prose"}, None),
+    "at no depth that is asked": ({"stratum": "needle-51"}, None),
+    "not of the plan": ({"is_drawn": False}, None),
+    "without its seed": ({"probe_seed": None}, None),
+}
+
+
+@pytest.mark.parametrize(("change", "is_kept"), NEEDLES.values(), ids=NEEDLES.keys())
+def test_needles(change, is_kept):
+    assert check(replace(FOUND, **change)).get("needle-at-50-v1") is is_kept
+
+
+def test_a_needle_that_the_claimed_model_does_not_find_is_not_checked():
+    model = Model()
+    model.is_sure = False
+    (outcome,) = [item for item in ContractChecker(model).check(replace(FOUND, content="Lost.")) if "needle" in item.id]
+    assert outcome.is_kept is None
+
+
+def test_a_needle_that_the_claimed_model_cannot_read_is_not_checked():
+    class Short(Model):
+        def find_sure_answer(self, messages, max_tokens):
+            raise InvalidInput("do not fit the context", "messages")
+
+    (outcome,) = [item for item in ContractChecker(Short()).check(FOUND) if "needle" in item.id]
+    assert outcome.is_kept is None
+
+
 def test_a_missing_answer_has_no_contracts():
     assert check(Missing(index=0, reason="timeout")) == {}
 
 
 def test_a_hostile_answer_makes_an_example_of_bounded_length():
-    checker = ContractChecker(spell, {END})
+    checker = ContractChecker(Model())
     first = replace(ANSWER, content="a" * 100_000)
     again = replace(ANSWER, index=1, repeat_of=0, is_streamed=True, content="b" * 100_000)
     found = [*checker.check(first), *checker.check(again)]

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,11 +22,13 @@ from scoring.evidence.contracts import ContractOutcome
 from scoring.records import PPM
 from validator.audit.command import Instruments
 from validator.audit.contract_checks import ContractChecker
+from validator.audit.needles import is_needle
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import DrawnProbe
 from validator.audit.records import ExaminerSettings, Exchange, Outcome, ReferenceFacts
 
 WORDS = ("sea", "hill", "tree", "cloud", "stone", "bird", "lamp", "road")
+CODE = re.compile(r"secret code of the \w+ is (\d{4})")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -49,6 +52,7 @@ class FakeEndpoint:
     asked: list[dict[str, Any]] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     counter: int = 0
+    reach: int | None = None
 
     def build_app(self) -> web.Application:
         """Return the application."""
@@ -89,11 +93,21 @@ class FakeEndpoint:
         self.counter += 1
         salt = body.get("seed") if self.repeats_seed and body.get("seed") is not None else self.counter
         digest = hashlib.sha256(json.dumps([body["messages"], salt]).encode()).digest()
+        if (code := self.find_code(body)) is not None:
+            return ["it ", "is ", code]
         count = min(body.get("max_tokens", 16), 16)
         words = [WORDS[digest[place % 32] % len(WORDS)] + " " for place in range(count)]
         if digest[31] < 256 * self.share_of_lies:
             words[-1] = "lie "
         return words
+
+    def find_code(self, body: Mapping[str, Any]) -> str | None:
+        """Return the code that a needle request hides, "lost " when it is not in reach, None for other requests."""
+        text = body["messages"][-1]["content"]
+        if "What is the secret code" not in text:
+            return None
+        found = CODE.search(text if self.reach is None else text[-self.reach :])
+        return "lost " if found is None else found.group(1)
 
     def build_answer(self, body: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
         """Return the whole answer."""
@@ -153,6 +167,22 @@ def event(document: object) -> bytes:
 def refuse(status: int, message: str, **headers: str) -> web.Response:
     """Return an error in OpenAI's format."""
     return web.json_response({"error": {"message": message}}, status=status, headers=headers)
+
+
+class FakeClaimedModel:
+    """The model of FakeEndpoint, as the contract checks ask it. `is_sure` says whether it finds needles."""
+
+    is_sure = True
+
+    def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
+        return find_ids(text) == list(token_ids)
+
+    def is_end(self, token_id: int) -> bool:
+        return token_id == 0
+
+    def find_sure_answer(self, messages: Sequence[ChatMessage], max_tokens: int) -> str:
+        found = CODE.search(messages[-1].content)
+        return found.group(1) if found is not None and self.is_sure else ""
 
 
 @dataclass(frozen=True)
@@ -246,9 +276,7 @@ class FakeExaminer:
     channels: tuple[str, ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
-    checker: ContractChecker = field(
-        default_factory=lambda: ContractChecker(lambda text, ids: find_ids(text) == list(ids), {0})
-    )
+    checker: ContractChecker = field(default_factory=lambda: ContractChecker(FakeClaimedModel()))
     facts: ReferenceFacts = FACTS
 
     def begin(self, channels: Sequence[str]) -> FakeEvidence:
@@ -268,8 +296,8 @@ class FakeExaminer:
         named = [name for name in self.channels if name in ("seeded", "text")]
         if not isinstance(outcome, Exchange):
             return FakeAppraisal(index=outcome.index, log10_by_channel=dict.fromkeys(named, -0.1), note="no answer")
-        if outcome.repeat_of is not None:
-            return FakeAppraisal(index=outcome.index, log10_by_channel={}, note="repeats another")
+        if outcome.repeat_of is not None or is_needle(outcome):
+            return FakeAppraisal(index=outcome.index, log10_by_channel={}, note="serves contracts only")
         gain = 2.0 if "lie" in outcome.content else -0.05
         by_channel = {name: gain * (1 if name == "seeded" else 0.8) for name in named}
         return FakeAppraisal(index=outcome.index, log10_by_channel=by_channel, verified_tokens=16)
