@@ -1,5 +1,6 @@
 """The examiner on the real model: what hostile or uncalibrated answers are worth, and that none stops an audit."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from models.requests import ChatMessage
 from scoring.evidence.channels import LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import LocalExaminer
+from validator.audit.needles import build_needle, find_code
 from validator.audit.records import ExaminerSettings, Exchange, Missing, ReturnedLogprob, ReturnedToken
 
 pytestmark = pytest.mark.slow
@@ -81,6 +83,28 @@ def test_contracts_are_checked_with_the_real_tokenizer(examiner, begun, more, is
     (appraisal,) = begun.examine([replace(ANSWER, token_ids=ids, completion_tokens=len(ids) + more)])
     kept = {outcome.id: outcome.is_kept for outcome in appraisal.contracts}
     assert kept == {COMPLETION_TOKENS: is_kept, FINISH_REASON: True}
+
+
+LOST = {"found": ("It is {}.", True), "lost": ("I do not know.", False)}
+
+
+@pytest.mark.parametrize(("answer", "is_kept"), LOST.values(), ids=LOST.keys())
+def test_a_needle_that_the_model_finds_is_its_contract_and_no_evidence(examiner, answer, is_kept):
+    seed = hashlib.sha256(b"2").digest()  # one that the bundled model is sure to find
+    probe = build_needle(seed, 90)
+    examiner.begin(("text", "greedy"))
+    needle = replace(
+        ANSWER,
+        messages=probe.messages,
+        temperature=0.0,
+        is_drawn=True,
+        stratum=probe.stratum,
+        probe_seed=seed,
+        content=answer.format(find_code(seed)),
+    )
+    (appraisal,) = examiner.examine([needle])
+    assert (appraisal.units, appraisal.verified_tokens) == ((), 0)
+    assert {outcome.id: outcome.is_kept for outcome in appraisal.contracts}["needle-at-90-v1"] is is_kept
 
 
 def test_a_failure_of_ours_is_not_held_against_the_provider(begun):
