@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.alternatives import KIND_HIDDEN_PROMPT, KIND_WEIGHTS, KIND_WRONG_TEMPLATE, Alternative, list_alternatives
-from models.collection import Answered, Collection, Progress, Question
+from models.collection import SHARD, Answered, Collection, Progress, Question
 from models.convert import get_cache_dir
 from models.gather import build_honest_answerer, gather_alternative, gather_answers, gather_reference
 from models.journal import Row, open_journal, read_journal
@@ -23,7 +23,7 @@ from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import GREEDY
+from scoring.evidence.channels import GREEDY, PROMPT_ALTERNATIVES, WEIGHTS_ALTERNATIVES
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, ProbeOutline, build_outline
 from scoring.probes import PointEnvelope
@@ -62,8 +62,9 @@ class ProviderCell:
 class AuditCalibration:
     """What to measure: `requests` for each main cell, `wide_requests` for each wide one, `hold_out` for a main cell.
 
-    `greedy_requests` are asked again at temperature 0 in each main cell (of the hold-out: as many as it has at most);
-    `alternative_requests` bounds how many answers of a group the alternatives are run on; None: all.
+    `greedy_requests` are asked again at temperature 0 in each main cell (of the hold-out: as many as it has at most).
+    Passes of alternatives cost most: `alternatives` are those to run (None: all), on `alternative_requests` of a main
+    cell and on the same share of every other group (None: on all answers).
     """
 
     model: str = "bundled"
@@ -74,6 +75,7 @@ class AuditCalibration:
     wide_requests: int = 300
     hold_out: int = 1_000
     greedy_requests: int = 1_000
+    alternatives: tuple[str, ...] | None = None
     alternative_requests: int | None = None
     max_tokens: int = 64
     temperature_ppm: int = PPM
@@ -82,6 +84,10 @@ class AuditCalibration:
     def __post_init__(self) -> None:
         if not self.cells:
             raise InvalidInput("needs at least one main cell", "cells")
+        known = {*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES}
+        for name in self.alternatives or ():
+            if name not in known:
+                raise InvalidInput(f"{name[:40]!r} is none of {', '.join(sorted(known))}", "alternatives")
         if self.requests < 16 or self.hold_out < 8 or self.wide_requests < 8:
             raise InvalidInput("too few: 16 requests for a main cell, 8 for a wide one and the hold-out", "requests")
 
@@ -184,11 +190,21 @@ def gather(task: AuditCalibration, collection: Collection, progress: Progress) -
         gather_reference(collection, group, answers, verifier, progress)
     shelf = WeightsShelf(verifier)
     for alternative in list_calibrated_alternatives(verifier):
+        if task.alternatives is not None and alternative.id not in task.alternatives:
+            continue
         for group, answers in groups.items():
             if is_greedy(group) and alternative.kind != KIND_WEIGHTS:
                 continue
-            part = answers[: task.alternative_requests]
+            part = answers[: count_alternative_answers(task, len(answers))]
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)
+
+
+def count_alternative_answers(task: AuditCalibration, count: int) -> int:
+    """Return how many of a group's `count` answers the alternatives are run on: whole shards of them."""
+    if task.alternative_requests is None:
+        return count
+    share = -(-task.alternative_requests * count // task.requests)
+    return min(-(-share // SHARD) * SHARD, count)
 
 
 def answer_cells(

@@ -3,7 +3,7 @@
 import pytest
 
 from models.audit_profile import run
-from models.calibrate_audit import AuditCalibration, ProviderCell
+from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
 from scoring.evidence.channels import GREEDY_IDS, LOGPROBS_IDS, TEXT_ANY_ID, list_greedy_ids
@@ -33,6 +33,16 @@ def test_refuses_to_measure_nothing(changes):
         AuditCalibration(**changes)
 
 
+def test_refuses_an_alternative_that_it_does_not_know():
+    with pytest.raises(InvalidInput, match="int3"):
+        AuditCalibration(alternatives=("int4", "int3"))
+
+
+def test_alternatives_are_run_on_the_same_share_of_every_group_in_whole_shards():
+    task = AuditCalibration(requests=5000, alternative_requests=1408)
+    assert [count_alternative_answers(task, count) for count in (5000, 1000, 300, 40)] == [1408, 320, 128, 40]
+
+
 @pytest.mark.slow
 def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
     task = AuditCalibration(
@@ -41,7 +51,7 @@ def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
         hold_out=8,
         greedy_requests=16,
         max_tokens=16,
-        alternative_requests=16,
+        alternatives=("int6", "int4"),
     )
     heard = []
     profile = run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what))

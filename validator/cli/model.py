@@ -35,6 +35,8 @@ def show(name: str) -> None:
 @click.option("--requests", default=5000, show_default=True, type=click.IntRange(min=16), help="For each main cell.")
 @click.option("--wide-requests", default=300, show_default=True, type=click.IntRange(min=8), help="For each wide cell.")
 @click.option("--hold-out", default=1000, show_default=True, type=click.IntRange(min=8), help="For each main cell.")
+@click.option("--alternatives", default="", help="Only these: int4,int6,... [default: all]")
+@click.option("--alternative-requests", type=click.IntRange(min=16), help="Of a main cell. [default: all]")
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
@@ -49,6 +51,8 @@ def calibrate(
     requests: int,
     wide_requests: int,
     hold_out: int,
+    alternatives: str,
+    alternative_requests: int | None,
     greedy: int,
     device: str,
     work: Path | None,
@@ -73,6 +77,8 @@ def calibrate(
         wide_requests=wide_requests,
         hold_out=hold_out,
         greedy_requests=greedy,
+        alternatives=tuple(alternatives.split(",")) if alternatives else None,
+        alternative_requests=alternative_requests,
     )
     key = None if key_file is None else load_key(key_file)
     profile = _show_progress(lambda report: run(task, out_path, work, report))
