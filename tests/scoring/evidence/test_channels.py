@@ -149,10 +149,11 @@ def test_returned_logprobs_that_agree_or_lie_above_are_no_shortfall():
     assert compute_shortfalls((-1.0,) * 8) == compute_shortfalls((-0.4,) * 8) == [0, 0]
 
 
-def test_a_shortfall_counts_in_full_from_its_clip_on():
-    # Eight tokens of which half a point is missing, over at least a quarter of the 64 that were asked for.
+def test_a_shortfall_counts_from_its_start_and_in_full_from_its_clip_on():
+    # Eight tokens that half a nat is missing of, over at least a quarter of the 64 that were asked for.
     assert compute_shortfalls((-1.5,) * 8) == [500_000, 500_000]
-    assert compute_shortfalls((-1.05,) * 8) == [250_000, 50_000]
+    assert compute_shortfalls((-1.25,) * 8) == pytest.approx([500_000, 83_333], abs=1)
+    assert compute_shortfalls((-1.1,) * 8) == pytest.approx([0, 0], abs=1)
 
 
 def test_what_a_penalty_may_have_moved_is_not_looked_at():
