@@ -84,7 +84,9 @@ def test_an_estimate_holds_the_needles():
     with_needles, without = estimate(PLAN, 4, None), estimate(PLAN, 4, MIN_BUDGET_TOKENS - 1)
     cost = sum(estimate_tokens(PLAN, index) or 0 for index in range(PLAN.requests))
     assert 300 * MAX_NEEDLES < cost < 600 * MAX_NEEDLES
-    assert with_needles.prompt_tokens + with_needles.answer_tokens > cost
+    assert with_needles.prompt_tokens > cost - 16 * MAX_NEEDLES
+    assert with_needles.answer_tokens == 64 * (200 - MAX_NEEDLES) + 16 * MAX_NEEDLES
     assert with_needles.requests == 200
+    assert without.answer_tokens == 64 * without.requests
     assert without.prompt_tokens + without.answer_tokens < MIN_BUDGET_TOKENS
     assert (can_afford(None), can_afford(MIN_BUDGET_TOKENS), can_afford(800)) == (True, True, False)
