@@ -33,6 +33,7 @@ _NEAR = np.float32(-10.0)
 _FLOOR = np.float32(-80.0)
 """Lower logits weigh nothing at any temperature; as denormal numbers they would cost ten times as much."""
 _DECIMALS = 6
+_INVERSE_TEMPERATURES = 1.0 / np.array(GRID_TEMPERATURES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def compute_position_statistics(
         entropy=filtered.entropy,
         pit_low=filtered.pit_low,
         pit_high=filtered.pit_high,
-        grid_logprob=tuple(value for temperature in GRID_TEMPERATURES for value in view.compute_grid(temperature)),
+        grid_logprob=view.compute_grid(),
         margin=margin,
         gap=gap,
     )
@@ -109,7 +110,10 @@ class _Buffers(threading.local):
     def get(self, size: int) -> "_Buffers":
         if size != self._size:
             self._size = size
-            self.shifted, self.first, self.second, *self.powers = (np.empty(size, np.float32) for _ in range(8))
+            rows = np.empty((7, size), np.float32)
+            self.shifted, self.first, self.second, *self.powers = rows
+            self.doubles = rows[3:].reshape(-1)[: 4 * size & ~1].view(np.float64)
+            """The memory of `powers`, as float64."""
             self.mask = np.empty(size, np.bool_)
         return self
 
@@ -127,7 +131,9 @@ class _RowView:
     def __init__(self, logits: Row, token: int) -> None:
         buffers = _buffers.get(len(logits))
         self.shifted = np.subtract(logits, logits.max(), out=buffers.shifted)
-        np.maximum(self.shifted, _FLOOR, out=self.shifted)
+        # Looking is several times faster than writing, and hardly any row has logits that low.
+        if self.shifted.min() < _FLOOR:
+            np.maximum(self.shifted, _FLOOR, out=self.shifted)
         self.token = token
         self.depth = float(self.shifted[token])
         self.rank = int(np.count_nonzero(np.greater(self.shifted, self.shifted[token], out=buffers.mask)))
@@ -137,6 +143,8 @@ class _RowView:
         self.sums = _compute_sums(self.shifted, buffers)
         self.unit = buffers.second
         """exp(shifted): valid until the next row of this thread."""
+        self.scratch, self.doubles = buffers.first, buffers.doubles
+        """Free memory of the same term."""
 
     def compute_mass_before(self, temperature: float) -> float:
         """Return the sum of exp(shifted / T) over the tokens ordered before the claimed one."""
@@ -147,19 +155,34 @@ class _RowView:
             above = float(np.exp(self.shifted[self.shifted > depth] / np.float32(temperature)).sum())
         return above + self.ties_before * math.exp(self.depth / temperature)
 
-    def compute_grid(self, temperature: float) -> list[float]:
-        """Return the log-probabilities of the claimed token for each of GRID_TOP_PS (-inf outside of a top-p set)."""
+    def compute_grid(self) -> tuple[float, ...]:
+        """Return the log-probabilities of the claimed token at each point of the grid (-inf outside of a top-p set)."""
+        shape = (len(GRID_TEMPERATURES), len(self.near))
+        size = math.prod(shape)
+        weights = self.doubles[:size].reshape(shape) if size <= len(self.doubles) else np.empty(shape)
+        np.multiply.outer(_INVERSE_TEMPERATURES, self.near, out=weights)
+        sums = np.cumsum(np.exp(weights, out=weights), axis=1, out=weights)
+        return tuple(
+            value
+            for row, temperature in zip(sums, GRID_TEMPERATURES, strict=True)
+            for value in self._compute_top_ps(row, temperature)
+        )
+
+    def _compute_top_ps(self, sums: NDArray[np.float64], temperature: float) -> list[float]:
+        """Return the same for each of GRID_TOP_PS at one temperature; `sums` are those of the near tokens' weights."""
         own, total = self.depth / temperature, self.sums[temperature]
-        # A token at the top of a row needs no masses: it is in every set.
-        before = self.compute_mass_before(temperature) if self.rank + self.ties_before else 0.0
-        sums = np.cumsum(np.exp(self.near / temperature))
+        if self.rank <= len(sums):
+            above = float(sums[self.rank - 1]) if self.rank else 0.0
+            before = above + self.ties_before * math.exp(own)
+        else:
+            before = self.compute_mass_before(temperature)
         values = []
         for top_p in GRID_TOP_PS:
-            kept = total
+            kept, inside = total, True
             if top_p < 1.0:
-                crossing = int(np.searchsorted(sums, top_p * total))
+                inside = before < top_p * total
+                crossing = int(sums.searchsorted(top_p * total)) if inside else len(sums)
                 kept = float(sums[crossing]) if crossing < len(sums) else top_p * total
-            inside = top_p >= 1.0 or before < top_p * total
             values.append(own - math.log(max(kept, math.exp(own))) if inside else -math.inf)
         return values
 
@@ -168,16 +191,16 @@ def _compute_sums(shifted: Row, buffers: _Buffers) -> dict[float, float]:
     """Return the sum of exp(shifted / T) for each temperature of the grid, and leave exp(shifted) in `second`."""
     two = np.multiply(shifted, np.float32(0.1), out=buffers.first)
     np.exp(two, out=two)
-    four, eight, ten, twelve, sixteen = buffers.powers
+    four, eight, ten, twelve = buffers.powers
+    twenty = buffers.second
     np.multiply(two, two, out=four)
     np.multiply(four, four, out=eight)
     np.multiply(eight, two, out=ten)
     np.multiply(eight, four, out=twelve)
-    np.multiply(eight, eight, out=sixteen)
-    np.multiply(ten, ten, out=buffers.second)
+    np.multiply(ten, ten, out=twenty)
     pairs = {
         14: (twelve, two), 16: (eight, eight), 18: (ten, eight), 20: (ten, ten),
-        22: (twelve, ten), 24: (twelve, twelve), 28: (sixteen, twelve),
+        22: (twelve, ten), 24: (twelve, twelve), 28: (twenty, eight),
     }  # fmt: skip
     return {20 / power: float(np.dot(*pairs[power])) for power in GRID_POWERS}
 
@@ -202,7 +225,7 @@ def _compute_filtered(view: _RowView, request: ReferenceRequest) -> _Filtered:
         if request.temperature == 1.0:
             total = view.sums[1.0]
             return _compute_shares(view, request, total, float(np.dot(view.unit, view.shifted)), None)
-        scaled = view.shifted * np.float32(1.0 / request.temperature)
+        scaled = np.multiply(view.shifted, np.float32(1.0 / request.temperature), out=view.scratch)
         return _weigh(view, request, scaled, None)
     kept = compute_kept_tokens(view.shifted, request.temperature, request.top_p, request.top_k)
     shares = _weigh(view, request, view.shifted[kept] * np.float32(1.0 / request.temperature), kept)

@@ -134,6 +134,34 @@ def test_pruned_search_finds_what_all_the_noise_gives(seed, position, temperatur
     assert winner.second == (np.sort(scores)[-2] if size > 1 else -np.inf)
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**53 - 1), position=st.integers(0, 2**32 - 1), count=st.sampled_from([1, 2, 128, 129, 400]))
+def test_noise_is_the_same_however_many_tokens_are_asked_for(seed, position, count):
+    ids = np.random.default_rng(seed).integers(0, 2**20, size=count)
+    (k0, k1), zero = divmod(seed, 2**32)[::-1], np.uint64(0)
+    counter = ((ids >> 2).astype(np.uint64), np.uint64(position), zero, zero)
+    words = philox4x32_10(counter, (np.uint64(k0), np.uint64(k1)))
+    counts = np.array([words[token % 4][place] >> np.uint64(8) for place, token in enumerate(ids)])
+    assert compute_gumbel_noise(seed, position, ids).tolist() == compute_gumbel(counts).tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**53 - 1),
+    temperature=st.sampled_from([0.02, 0.7, 1.0, 2.0]),
+    lead=st.sampled_from([0.0, 3.0, 12.0, 40.0]),
+    size=st.sampled_from([49_152, 70_001]),
+)
+def test_pruned_search_of_a_whole_vocabulary_finds_what_all_the_noise_gives(seed, temperature, lead, size):
+    source = np.random.default_rng(seed)
+    logits = (source.normal(size=size) * 3.5).astype(np.float32)
+    logits[source.integers(size)] += np.float32(lead)
+    scores = compute_full_scores(logits, seed, 7, temperature)
+    winner = find_winner(logits, seed, 7, temperature)
+    assert (winner.token_id, winner.best) == (scores.argmax(), scores.max())
+    assert winner.second == np.sort(scores)[-2]
+
+
 def test_pruned_search_finds_a_winner_that_only_a_very_rare_noise_lifts():
     size, position = 2**20, 0
     seed = max(range(12), key=lambda number: compute_gumbel_noise(number, position, np.arange(size)).max())

@@ -72,6 +72,18 @@ def test_the_grid_follows_its_definition(spread):
                 assert value == pytest.approx(expected, abs=3e-4), (temperature, top_p)
 
 
+def test_rows_of_several_sizes_and_depths_do_not_leave_traces_in_each_other():
+    def compute(logits):
+        return compute_position_statistics(logits, 3, build_request(temperature=0.7), 0)
+
+    rows = [
+        (np.random.default_rng(size).normal(size=size) * spread).astype(np.float32)
+        for size, spread in ((7, 1.0), (900, 60.0), (901, 0.1), (20_000, 0.5), (900, 3.0))
+    ]
+    alone = [compute(row) for row in rows]
+    assert [compute(row) for row in reversed(rows)] == alone[::-1]
+
+
 @pytest.mark.parametrize(("temperature", "top_p", "top_k"), [*SAMPLINGS, (0.0, 1.0, 0)])
 def test_margin_and_gap_follow_their_definitions(temperature, top_p, top_k):
     for seed in range(8):
