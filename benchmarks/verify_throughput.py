@@ -1,11 +1,12 @@
 """What verification costs beside generation: `python -m benchmarks.verify_throughput [--model bundled] [--json]`.
 
-Answers are generated in one batch; then the same answers are verified three ways: the model's own forward pass and
+Answers are generated in one batch; then the same answers are verified three ways: the reference's forward pass and
 projection alone, the reference pass with its statistics, and the whole of it as a validator has it done (conversations
 tokenised, requests and statistics carried over the engine's socket). All in one process and in turn, round after round
-with new questions; medians are shown. The share outside of the model is what the whole takes more than the first. On a
-machine that does other work too, the share of processor time is the steadier one. Tokens per second count
-answer tokens, so that both sides of the ratio do the same job.
+with new questions; medians are shown. The share outside of the model is what the whole takes more than the first. The
+reference leaves logits unrounded, which on a CPU makes its projection dearer than the model's own: that is part of its
+forward pass, and what it adds is shown beside it. On a machine that does other work too, the shares of processor time
+are the steadier ones. Tokens per second count answer tokens, so that both sides of the ratio do the same job.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -30,7 +32,7 @@ from benchmarks.machine import (
     measure_spent,
 )
 from benchmarks.random_model import SHAPES, build_random_model
-from models.forward import compute_hidden, project_logits
+from models.forward import compute_hidden, project_logits, project_unrounded
 from models.generate import generate
 from models.load import DEVICES, LoadedModel, load_model, render_prompt
 from models.manifest import DTYPES
@@ -46,6 +48,7 @@ class Round:
     """What the steps took for the same answers."""
 
     generated: Spent
+    rounded: Spent
     forward: Spent
     scored: Spent
     whole: Spent
@@ -94,6 +97,8 @@ class Report:
     statistics_share: float
     tokenising_and_socket_share: float
     outside_cpu_share: float
+    statistics_cpu_share: float
+    unrounded_cpu_share: float
     matrix_tflops: float
     whole_matrix_share: float
     forward_matrix_share: float
@@ -145,6 +150,8 @@ def measure(loaded: LoadedModel, *, batch: int, tokens: int, rounds: int) -> Rep
         statistics_share=middle(lambda each: (each.scored.wall_s - each.forward.wall_s) / each.whole.wall_s),
         tokenising_and_socket_share=middle(lambda each: 1.0 - each.scored.wall_s / each.whole.wall_s),
         outside_cpu_share=middle(lambda each: 1.0 - each.forward.cpu_s / each.whole.cpu_s),
+        statistics_cpu_share=middle(lambda each: (each.scored.cpu_s - each.forward.cpu_s) / each.whole.cpu_s),
+        unrounded_cpu_share=middle(lambda each: (each.forward.cpu_s - each.rounded.cpu_s) / each.whole.cpu_s),
         matrix_tflops=tflops,
         whole_matrix_share=reach(lambda each: each.whole),
         forward_matrix_share=reach(lambda each: each.forward),
@@ -167,7 +174,8 @@ def render(report: Report) -> str:
         f"forward alone  {report.forward_tokens_per_s:9,.0f} answer tokens/s",
         f"outside of the model's forward pass: {report.outside_share:.1%} of the time (statistics and noise "
         f"{report.statistics_share:.1%}, tokenising and socket {report.tokenising_and_socket_share:.1%}), "
-        f"{report.outside_cpu_share:.1%} of processor time",
+        f"{report.outside_cpu_share:.1%} of processor time ({report.statistics_cpu_share:.1%} statistics and noise)",
+        f"in that pass, unrounded logits take {report.unrounded_cpu_share:.1%} of processor time more than rounded",
         f"matrices: {report.matrix_tflops:,.2f} TFLOP/s measured in bf16; verification reaches "
         f"{report.whole_matrix_share:.1%} of that, the forward pass alone {report.forward_matrix_share:.1%}",
     ]
@@ -200,6 +208,7 @@ def _run_round(loaded: LoadedModel, engine: LocalEngine, batch: int, tokens: int
     )
     return Round(
         generated=generated,
+        rounded=measure_spent(device, lambda: run_forward(loaded, items, is_rounded=True))[0],
         forward=measure_spent(device, lambda: run_forward(loaded, items))[0],
         scored=measure_spent(device, lambda: score_batch(loaded, items))[0],
         whole=measure_spent(device, lambda: engine.verify(conversations, items))[0],
@@ -214,16 +223,22 @@ def _build_conversation(number: int) -> Conversation:
 
 
 @torch.inference_mode()
-def run_forward(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> None:
-    """Run the model over the answers as the reference does (same groups, same chunks), and look at nothing."""
+def run_forward(loaded: LoadedModel, items: Sequence[ReferenceRequest], *, is_rounded: bool = False) -> None:
+    """Run the model over the answers as the reference does (same groups, same chunks), and look at nothing.
+
+    With `is_rounded` logits are those that the model's own dtype gives.
+    """
+    project = project_logits if is_rounded else project_unrounded
     ordered = sorted(items, key=lambda item: -count_read(item))
     while ordered:
         rows = max(BATCH_TOKENS // (count_read(ordered[0]) + 1), 1)
-        _run_group(loaded, ordered[:rows])
+        _run_group(loaded, ordered[:rows], project)
         ordered = ordered[rows:]
 
 
-def _run_group(loaded: LoadedModel, group: Sequence[ReferenceRequest]) -> None:
+def _run_group(
+    loaded: LoadedModel, group: Sequence[ReferenceRequest], project: Callable[[LoadedModel, Any], Any]
+) -> None:
     ids = torch.zeros(len(group), count_read(group[0]), dtype=torch.long)
     for row, item in enumerate(group):
         ids[row, : count_read(item)] = torch.tensor((item.prompt_ids + item.output_ids)[:-1])
@@ -232,7 +247,7 @@ def _run_group(loaded: LoadedModel, group: Sequence[ReferenceRequest]) -> None:
     columns = [len(item.prompt_ids) - 1 + position for item in group for position in range(len(item.output_ids))]
     wanted = hidden[rows, columns]
     for start in range(0, len(rows), CHUNK_POSITIONS):
-        project_logits(loaded, wanted[start : start + CHUNK_POSITIONS])
+        project(loaded, wanted[start : start + CHUNK_POSITIONS])
 
 
 def measure_memory(

@@ -51,13 +51,13 @@ def test_the_forward_pass_alone_projects_exactly_the_answers_positions(random_ti
     from benchmarks import verify_throughput
 
     fed, projected = [], []
-    real_hidden, real_logits = verify_throughput.compute_hidden, verify_throughput.project_logits
+    real_hidden, real_logits = verify_throughput.compute_hidden, verify_throughput.project_unrounded
     monkeypatch.setattr(
         verify_throughput, "compute_hidden", lambda loaded, ids: fed.append(ids.numel()) or real_hidden(loaded, ids)
     )
     monkeypatch.setattr(
         verify_throughput,
-        "project_logits",
+        "project_unrounded",
         lambda loaded, hidden: projected.append(len(hidden)) or real_logits(loaded, hidden),
     )
     items = build_items()
