@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def describe_run(profile: ToleranceProfile, trials: int) -> str:
     """Return what the numbers below were made from."""
-    cells = ", ".join(f"{cell.name} ({cell.requests} honest requests)" for cell in profile.cells)
+    cells = ", ".join(f"{cell.name} ({cell.describe_requests()})" for cell in profile.cells)
     return (
         f"Profile 0x{profile.compute_digest().hex()[:16]}{' (development)' if profile.development else ''}: {cells}. "
         f"Threshold 10^6, null of weights and sampling, {trials} resampled lives of each row, answers of up to "

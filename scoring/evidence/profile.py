@@ -110,6 +110,12 @@ class Cell(Record):
         if not keys or len(set(keys)) != len(keys):
             raise InvalidInput("needs at least one, each statistic and stratum once", "measurements")
 
+    def describe_requests(self) -> str:
+        """Return in words what the cell's bounds rest on."""
+        largest = max((item.n for item in self.measurements if item.stratum == ALL), default=self.requests)
+        fewer = f", {self.requests} behind some bounds" if self.requests < largest else ""
+        return f"{largest} honest requests{fewer}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToleranceProfile(Record):

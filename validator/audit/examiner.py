@@ -266,7 +266,7 @@ _LOG_10 = math.log(10)
 def _describe_calibration(profile: ToleranceProfile | None) -> str:
     if profile is None:
         return "none: nothing can be proven of this model, only suspected"
-    cells = ", ".join(f"{cell.name} ({cell.requests} honest requests)" for cell in profile.cells)
+    cells = ", ".join(f"{cell.name} ({cell.describe_requests()})" for cell in profile.cells)
     if not profile.development:
         return cells
     return f"DEVELOPMENT, good for showing and not for taking stake: {cells}; asked for are {MIN_REQUESTS} each"

@@ -7,7 +7,7 @@ from Crypto.Hash import keccak
 
 from scoring.errors import InvalidInput
 from scoring.evidence.plan import Plan, PlanStatistic, build_plan, compute_lambdas_ppm
-from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
+from scoring.evidence.profile import ALL, MIN_REQUESTS, ToleranceProfile
 from scoring.evidence.statistics import STATISTIC_IDS
 
 
@@ -141,3 +141,14 @@ def test_refuses_a_profile(profile, changes):
 def test_refuses_a_bound_below_its_mean(profile):
     with pytest.raises(InvalidInput, match="mu_ppm"):
         dataclasses.replace(profile.cells[0].measurements[0], mu_ppm=0)
+
+
+def test_a_cell_says_what_its_bounds_rest_on(profile):
+    cell = profile.cells[0]
+    counts = {"one": 5000, "other": 1408}
+    items = tuple(
+        dataclasses.replace(cell.measurements[0], statistic=name, stratum=ALL, n=n) for name, n in counts.items()
+    )
+    few = dataclasses.replace(cell, measurements=items, requests=1408)
+    assert few.describe_requests() == "5000 honest requests, 1408 behind some bounds"
+    assert cell.describe_requests() == "1000 honest requests"
