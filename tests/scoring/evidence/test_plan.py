@@ -145,7 +145,7 @@ def test_refuses_a_bound_below_its_mean(profile):
 
 def test_a_cell_says_what_its_bounds_rest_on(profile):
     cell = profile.cells[0]
-    counts = {"one": 5000, "other": 1408}
+    counts = dict(zip(STATISTIC_IDS, (5000, 1408), strict=False))
     items = tuple(
         dataclasses.replace(cell.measurements[0], statistic=name, stratum=ALL, n=n) for name, n in counts.items()
     )
