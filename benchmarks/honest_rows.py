@@ -35,7 +35,7 @@ FOREIGN_SET = f"{HOLD_OUT_SET}-foreign"
 FOREIGN = f"{FOREIGN_SET}-{TASK.cells[0].name}"
 THIRD_PARTY = f"{HOLD_OUT_SET}-third-party"
 SLOTS, THREADS = 2, 1
-"""One thread: those of llama.cpp wait for each other in a loop, and on a busy machine that takes all the time there is."""
+"""One thread: llama.cpp's wait for each other in a loop, and on a busy machine that takes all the time there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
