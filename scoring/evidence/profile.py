@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS
+from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, find_ratio_cap
 from scoring.evidence.statistics import STATISTIC_IDS
 from scoring.hashing import keccak256
 from scoring.records import PPM
@@ -165,14 +165,16 @@ class ToleranceProfile(Record):
         A main cell gives its bound: over all drawn prompts where it has that, since probes come from that mixture and
         from nothing else, otherwise the largest of its strata. What has few requests (a wide cell, a stratum beside
         "all") gives its mean and three standard errors: a bound would be the price of its size alone, and would blind
-        the audit for every cell.
+        the audit for every cell. The honest mean of a likelihood ratio is the same for every prompt and moves with the
+        numerics alone, so there it is the mean *less* three standard errors: what contradicts the bound raises it.
         """
         mu_ppm: dict[str, int] = {}
         for cell in self.cells:
             whole = {item.statistic for item in cell.measurements if item.stratum == ALL}
             for item in cell.measurements:
                 is_bounded = cell.role == MAIN and (item.stratum == ALL or item.statistic not in whole)
-                bound = item.mu_ppm if is_bounded else _cover_mean(item)
+                errors = 3 if find_ratio_cap(item.statistic) is None else -3
+                bound = item.mu_ppm if is_bounded else _cover_mean(item, errors)
                 mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), bound)
         return mu_ppm
 
@@ -181,8 +183,8 @@ class ToleranceProfile(Record):
         return keccak256(self.encode())
 
 
-def _cover_mean(item: Measurement) -> int:
-    return min(item.mean_ppm + 3 * math.isqrt(item.variance_ppm * PPM // item.n), item.mu_ppm)
+def _cover_mean(item: Measurement, errors: int) -> int:
+    return min(item.mean_ppm + errors * math.isqrt(item.variance_ppm * PPM // item.n), item.mu_ppm)
 
 
 def is_development(requests: Iterable[int]) -> bool:

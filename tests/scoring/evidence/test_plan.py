@@ -152,3 +152,25 @@ def test_a_cell_says_what_its_bounds_rest_on(profile):
     few = dataclasses.replace(cell, measurements=items, requests=1408)
     assert few.describe_requests() == "5000 honest requests, 1408 behind some bounds"
     assert cell.describe_requests() == "1000 honest requests"
+
+
+WIDE = [
+    ("seeded-margin-fine-v1", 95_000, 110_000),
+    ("text-int4-c8-v1", 95_000, 100_000),
+    ("text-int4-c8-v1", 120_000, 105_000),
+]
+
+
+@pytest.mark.parametrize(("statistic", "mean_ppm", "mu_ppm"), WIDE, ids=["a mean", "a ratio", "a ratio beyond"])
+def test_a_wide_cell_covers_its_mean_and_raises_a_ratio_only_where_it_contradicts_the_bound(
+    profile, statistic, mean_ppm, mu_ppm
+):
+    first = profile.cells[0]
+    main = [dataclasses.replace(item, statistic=statistic, mu_ppm=100_000) for item in first.measurements[:4]]
+    # A standard error of 0.005.
+    few = [dataclasses.replace(item, mean_ppm=mean_ppm, variance_ppm=10_000, n=400, mu_ppm=900_000) for item in main]
+    cells = (
+        dataclasses.replace(first, measurements=tuple(main)),
+        dataclasses.replace(first, name="batch 1", role="wide", measurements=tuple(few)),
+    )
+    assert dataclasses.replace(profile, cells=cells).compute_mu_ppm() == {statistic: mu_ppm}
