@@ -64,7 +64,8 @@ def test_a_hidden_prompt_shows_in_honest_usage_and_not_in_forged(open_tiny, hone
 def test_a_sleeper_is_honest_until_it_wakes(open_tiny, honest):
     answers = ask(open_tiny, find_row("int4-sleeper-500"), first_index=498)
     assert [answer.is_cheated for answer in answers] == [False, False, True, True]
-    assert answers[:2] == honest[:2]
+    # Log-probabilities move in their last digits with what else is in the batch.
+    assert [answer.token_ids for answer in answers[:2]] == [answer.token_ids for answer in honest[:2]]
 
 
 @pytest.mark.parametrize(("name", "share"), [("int4-diluted-5", 0.05), ("int4-diluted-20", 0.2), ("int4", 1.0)])
