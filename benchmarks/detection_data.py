@@ -25,7 +25,8 @@ from models.token_bytes import TokenBytes
 
 BENCHMARK_SET = "benchmark"
 TEXT_PREFIX = "text-of-"
-TASK = AuditCalibration()
+TASK = AuditCalibration(greedy_requests=0)
+"""No row is asked at temperature 0."""
 
 
 def get_group(row: CheatRow) -> str:
