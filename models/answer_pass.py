@@ -128,6 +128,7 @@ class ReferenceModel:
                 max_tokens=len(claim.request.output_ids) or 1,
                 pits=_compute_pits(columns, claim),
                 is_greedy=claim.request.temperature == 0.0,
+                certain_tokens=None if claim.found is None else claim.found.certain_tokens,
                 returned=skip_repeated(claim.returned, claim.request.prompt_ids, claim.request.output_ids),
             )
             for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
@@ -209,6 +210,7 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
         pits=None if columns.pits is None else columns.pits[start:stop],
         returned=None if columns.returned is None else columns.returned[start:stop],
         is_greedy=columns.is_greedy,
+        certain_tokens=None if columns.certain_tokens is None else max(columns.certain_tokens - start, 0),
     )
 
 

@@ -102,7 +102,8 @@ class AnswerColumns:
     in GRID_IDS of the sampling that the ratios are taken against; None is the claimed one, to which the seeded
     statistics and the pits belong alone. `returned` is what the provider says of its tokens (nats), from the first on,
     None where a repetition penalty may have moved it; it may lack the end token. With
-    `is_greedy` temperature 0 was asked for, and the alternatives are at `greedy.GREEDY_TEMPERATURE`.
+    `is_greedy` temperature 0 was asked for, and the alternatives are at `greedy.GREEDY_TEMPERATURE`. Positions from
+    `certain_tokens` on are in doubt (None: none is): the claim is taken to give them probability 1 under any sampling.
     """
 
     tokens: TokenColumns
@@ -112,6 +113,7 @@ class AnswerColumns:
     settings: int | None = None
     returned: Sequence[float | None] | None = None
     is_greedy: bool = False
+    certain_tokens: int | None = None
 
 
 def build_text_id(alternative: str, cap: int) -> str:
@@ -145,22 +147,20 @@ CHANNEL_STATISTIC_IDS = (
 )
 """Every statistic of an audit, in the order of a profile."""
 
+_GREEDY_RATIO_IDS = list_greedy_ids(WEIGHTS_ALTERNATIVES)
 _RATIO_CAPS = {
-    build_text_id(name, cap): cap
-    for name in (*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
-    for cap in CAPS
+    **dict(zip(_GREEDY_RATIO_IDS, CAPS * len(WEIGHTS_ALTERNATIVES), strict=True)),
+    **{
+        build_text_id(name, cap): cap
+        for name in (*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
+        for cap in CAPS
+    },
 }
-
-
-_RATIO_CAPS.update(zip(list_greedy_ids(WEIGHTS_ALTERNATIVES), CAPS * len(WEIGHTS_ALTERNATIVES), strict=True))
 
 
 def holds_for_all(statistic_id: str) -> bool:
     """Return whether a statistic is the same number against every sampling of the claimed weights."""
     return get_channel(statistic_id) == LOGPROBS or statistic_id in _GREEDY_RATIO_IDS
-
-
-_GREEDY_RATIO_IDS = frozenset(list_greedy_ids(WEIGHTS_ALTERNATIVES))
 
 
 def find_ratio_cap(statistic_id: str) -> int | None:
@@ -238,7 +238,8 @@ def _compute_greedy_ratios(answer: AnswerColumns) -> dict[str, float]:
     """Return the log ratio of each variant's greedy answer to the claimed weights under whatever sampling fits best."""
     limit = answer.max_tokens
     margins = (answer.tokens.margin or ())[:limit]
-    claimed = compute_log_claim(margins, answer.tokens.grid_logprob[: len(margins)], _POWERS)
+    certain = len(margins) if answer.certain_tokens is None else answer.certain_tokens
+    claimed = compute_log_claim(margins[:certain], answer.tokens.grid_logprob[: len(margins[:certain])], _POWERS)
     return {
         name: _sum_checked(answer.alternatives[name].logprob[:limit]) - claimed
         for name in WEIGHTS_ALTERNATIVES
@@ -281,7 +282,9 @@ def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
 def _get_claimed(answer: AnswerColumns) -> Sequence[float]:
     if answer.settings is None:
         return answer.tokens.logprob[: answer.max_tokens]
-    return [row[answer.settings] for row in answer.tokens.grid_logprob[: answer.max_tokens]]
+    rows = answer.tokens.grid_logprob[: answer.max_tokens]
+    certain = len(rows) if answer.certain_tokens is None else answer.certain_tokens
+    return [row[answer.settings] if place < certain else 0.0 for place, row in enumerate(rows)]
 
 
 def _compute_seeded_ratios(answer: AnswerColumns) -> dict[str, int]:

@@ -39,6 +39,7 @@ def build_answer(
     settings=None,
     returned=None,
     is_greedy=False,
+    certain_tokens=None,
     **alternatives,
 ):
     tokens = SimpleNamespace(
@@ -54,6 +55,7 @@ def build_answer(
         settings=settings,
         returned=returned,
         is_greedy=is_greedy,
+        certain_tokens=certain_tokens,
     )
 
 
@@ -221,6 +223,31 @@ def test_ratios_at_temperature_0_are_the_same_against_every_setting_and_margins_
         compute_channel_statistics(build_greedy((0.0, 2.0) * 4, settings=settings, int4=told)) for settings in (None, 2)
     )
     assert other == {name: claimed[name] for name in list_greedy_ids(("int4",))}
+
+
+def test_at_temperature_0_a_token_in_doubt_is_certain_under_the_claim():
+    told = build_alternative((0.0,) * 8)
+    margins = (0.0,) * 7 + (9.0,)
+    ratios = [
+        compute_log_ratios(
+            build_answer(
+                grid=[(value,) * POINTS for value in (*(0.0,) * 7, -9.0)],
+                margin=margins,
+                is_greedy=True,
+                certain_tokens=certain,
+                int4=told,
+            )
+        )["int4"]
+        for certain in (None, 7)
+    ]
+    assert ratios[0] > 5.0 and ratios[1] == 0.0
+
+
+@pytest.mark.parametrize(("certain", "ratio"), [(None, 8.0), (6, 6.0)])
+def test_a_token_in_doubt_is_certain_under_every_setting(certain, ratio):
+    told = build_alternative((0.0,) * 8)
+    answer = build_answer(settings=GRID_IDS.index("t91-p100"), certain_tokens=certain, int4=told)
+    assert compute_log_ratios(answer)["int4"] == pytest.approx(ratio)
 
 
 def test_as_an_explanation_one_answer_at_temperature_0_counts_for_no_more_than_its_limit():
