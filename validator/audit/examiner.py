@@ -107,14 +107,16 @@ class LocalExaminer:
         """Return one appraisal for each outcome; raises Unavailable when the reference model fails."""
         if self._evidence is None:
             raise RuntimeError("begin first")
-        appraisals = [
-            replace(appraisal, contracts=self._contracts.check(outcome))
-            for appraisal, outcome in zip(self._appraise(outcomes), outcomes, strict=True)
-        ]
+        with _telling_failures():
+            appraisals = [
+                replace(appraisal, contracts=self._contracts.check(outcome))
+                for appraisal, outcome in zip(self._appraise(outcomes), outcomes, strict=True)
+            ]
         evidence = self._evidence
         for appraisal in appraisals:
             evidence = evidence.add(appraisal)
-        amendments = self._amend(evidence)
+        with _telling_failures():
+            amendments = self._amend(evidence)
         if amendments:
             appraisals[-1] = replace(appraisals[-1], amendments=amendments)
             evidence = self._evidence
@@ -128,10 +130,7 @@ class LocalExaminer:
         claims, notes = [claim for claim, _ in read], [note for _, note in read]
         known = [claim for claim in claims if claim is not None]
         explained = max(EXPLAINED_ANSWERS - len(self._examined), 0)
-        try:
-            columns = iter(self._model.examine(known, self._find_bounded(), explained))
-        except (RuntimeError, MemoryError) as error:  # out of memory, for one: torch has no class of its own for all
-            raise Unavailable(f"the reference model failed: {error}") from error
+        columns = iter(self._model.examine(known, self._find_bounded(), explained))
         return [
             self._appraise_one(outcome, claim, next(columns)) if claim is not None else self._explain(outcome, note)
             for outcome, claim, note in zip(outcomes, claims, notes, strict=True)
@@ -250,6 +249,15 @@ class LocalExaminer:
             statistics = {name: g for name, g in compute_channel_statistics(answer).items() if name in SEEDED_IDS}
             amendments.append(Amendment(settings=settings, statistics_ppm=statistics, is_drawn=is_drawn))
         return amendments
+
+
+@contextmanager
+def _telling_failures() -> Iterator[None]:
+    """Raise Unavailable where the reference model fails: out of memory, for one, and torch has no class for all."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise Unavailable(f"the reference model failed: {error}") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from models.load import encode_text
 from models.requests import ChatMessage
+from scoring.errors import Unavailable
 from scoring.evidence.channels import LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import LocalExaminer
@@ -175,3 +176,14 @@ def test_a_long_answer_is_several_units(begun):
     (appraisal,) = begun.examine([replace(ANSWER, content="Blue. " * 60, max_tokens=200, finish_reason="length")])
     assert len(appraisal.units) > 1
     assert not any(unit.is_drawn for unit in appraisal.units)
+
+
+@pytest.mark.parametrize("place", ["examine", "find_sure_answer"])
+def test_a_reference_that_runs_out_of_memory_is_nobodys_evidence(begun, monkeypatch, place):
+    def fail(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(begun._model, place, fail)
+    needle = replace(ANSWER, is_drawn=True, stratum="needle-50", probe_seed=b"\x01" * 32, temperature=0.0)
+    with pytest.raises(Unavailable, match="no room"):
+        begun.examine([replace(ANSWER, index=0), replace(needle, index=1)])
