@@ -5,31 +5,25 @@ from dataclasses import replace
 
 import pytest
 from audit_fakes import FakeClaimedModel, find_ids
+from exchanges import PLAIN
 
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON, LOGPROBS, STREAMED
 from validator.audit.contract_checks import ContractChecker
 from validator.audit.needles import build_needle, find_code
-from validator.audit.records import Exchange, Missing, ReturnedLogprob, ReturnedToken
+from validator.audit.records import Missing, ReturnedLogprob, ReturnedToken
 
 END = 0
 TEXT = "sea hill tree cloud"
 IDS = tuple(find_ids(TEXT))
-ANSWER = Exchange(
-    index=0,
-    messages=(ChatMessage(role="user", content="Hi"),),
+ANSWER = replace(
+    PLAIN,
     max_tokens=4,
-    temperature=1.0,
-    top_p=1.0,
-    top_k=0,
-    seed=7,
-    sampler="none",
     is_drawn=True,
     stratum="prose",
     content=TEXT,
     token_ids=IDS,
-    logprobs=None,
     finish_reason="length",
     prompt_tokens=9,
     completion_tokens=4,

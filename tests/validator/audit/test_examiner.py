@@ -4,36 +4,17 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+from exchanges import PLAIN
 
 from models.load import encode_text
-from models.requests import ChatMessage
 from scoring.errors import Unavailable
 from scoring.evidence.channels import LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import LocalExaminer
 from validator.audit.needles import build_needle, find_code
-from validator.audit.records import ExaminerSettings, Exchange, Missing, ReturnedLogprob, ReturnedToken
+from validator.audit.records import ExaminerSettings, Missing, ReturnedLogprob, ReturnedToken
 
 pytestmark = pytest.mark.slow
-
-ANSWER = Exchange(
-    index=0,
-    messages=(ChatMessage(role="user", content="Name a colour."),),
-    max_tokens=16,
-    temperature=1.0,
-    top_p=1.0,
-    top_k=0,
-    seed=7,
-    sampler="none",
-    is_drawn=False,
-    stratum=None,
-    content="Blue is a colour.",
-    token_ids=None,
-    logprobs=None,
-    finish_reason="stop",
-    prompt_tokens=None,
-    completion_tokens=None,
-)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +38,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("change", "note"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_answer_never_gains_and_stops_nothing(begun, change, note):
-    (appraisal,) = begun.examine([replace(ANSWER, **change)])
+    (appraisal,) = begun.examine([replace(PLAIN, **change)])
     assert note in appraisal.note
     assert all(value <= 0.0 for value in appraisal.log10_by_channel.values())
     assert appraisal.verified_tokens == 0
@@ -65,12 +46,12 @@ def test_a_hostile_answer_never_gains_and_stops_nothing(begun, change, note):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.2, 1.9])
 def test_a_temperature_outside_of_the_envelope_is_no_evidence(begun, temperature):
-    (appraisal,) = begun.examine([replace(ANSWER, temperature=temperature)])
+    (appraisal,) = begun.examine([replace(PLAIN, temperature=temperature)])
     assert appraisal.units == ()
 
 
 def test_a_repeated_request_is_no_evidence(begun):
-    (appraisal,) = begun.examine([replace(ANSWER, index=1, repeat_of=0)])
+    (appraisal,) = begun.examine([replace(PLAIN, index=1, repeat_of=0)])
     assert appraisal.units == ()
 
 
@@ -80,8 +61,8 @@ CLAIMED_TOKENS = {"as many as returned": (0, True), "more than returned": (7, Fa
 @pytest.mark.parametrize(("more", "is_kept"), CLAIMED_TOKENS.values(), ids=CLAIMED_TOKENS.keys())
 def test_contracts_are_checked_with_the_real_tokenizer(examiner, begun, more, is_kept):
     loaded = examiner._model.loaded
-    ids = (*encode_text(loaded, ANSWER.content), min(loaded.end_ids))
-    (appraisal,) = begun.examine([replace(ANSWER, token_ids=ids, completion_tokens=len(ids) + more)])
+    ids = (*encode_text(loaded, PLAIN.content), min(loaded.end_ids))
+    (appraisal,) = begun.examine([replace(PLAIN, token_ids=ids, completion_tokens=len(ids) + more)])
     kept = {outcome.id: outcome.is_kept for outcome in appraisal.contracts}
     assert kept == {COMPLETION_TOKENS: is_kept, FINISH_REASON: True}
 
@@ -95,7 +76,7 @@ def test_a_needle_that_the_model_finds_is_its_contract_and_no_evidence(examiner,
     probe = build_needle(seed, 90)
     examiner.begin(("text", "greedy"))
     needle = replace(
-        ANSWER,
+        PLAIN,
         messages=probe.messages,
         temperature=0.0,
         is_drawn=True,
@@ -117,7 +98,7 @@ def test_a_failure_of_ours_is_not_held_against_the_provider(begun):
 
 
 def test_hostile_discovery_names_no_sampler(begun):
-    assert begun.identify_sampler([replace(ANSWER, token_ids=(2**19,) * 30)]) is None
+    assert begun.identify_sampler([replace(PLAIN, token_ids=(2**19,) * 30)]) is None
 
 
 UNCALIBRATED = {
@@ -129,12 +110,12 @@ UNCALIBRATED = {
 
 @pytest.mark.parametrize("change", UNCALIBRATED.values(), ids=UNCALIBRATED.keys())
 def test_margins_that_are_not_calibrated_are_not_looked_at(begun, change):
-    (appraisal,) = begun.examine([replace(ANSWER, **change)])
+    (appraisal,) = begun.examine([replace(PLAIN, **change)])
     assert not any(name.startswith("seeded") for name in appraisal.units[0].statistics_ppm)
 
 
 def test_margins_of_the_calibrated_sampler_are(begun):
-    (appraisal,) = begun.examine([replace(ANSWER, sampler="gumbel-philox-v1")])
+    (appraisal,) = begun.examine([replace(PLAIN, sampler="gumbel-philox-v1")])
     assert any(name.startswith("seeded") for name in appraisal.units[0].statistics_ppm)
 
 
@@ -155,7 +136,7 @@ def listening(examiner, monkeypatch):
 
 
 def compute_shortfalls(listening, logprobs):
-    (appraisal,) = listening.examine([replace(ANSWER, logprobs=logprobs)])
+    (appraisal,) = listening.examine([replace(PLAIN, logprobs=logprobs)])
     return [appraisal.units[0].statistics_ppm[name] for name in LOGPROBS_IDS]
 
 
@@ -173,7 +154,7 @@ def test_logprobs_that_are_left_out_or_belong_to_other_tokens_bet_the_smallest_f
 
 
 def test_a_long_answer_is_several_units(begun):
-    (appraisal,) = begun.examine([replace(ANSWER, content="Blue. " * 60, max_tokens=200, finish_reason="length")])
+    (appraisal,) = begun.examine([replace(PLAIN, content="Blue. " * 60, max_tokens=200, finish_reason="length")])
     assert len(appraisal.units) > 1
     assert not any(unit.is_drawn for unit in appraisal.units)
 
@@ -184,6 +165,6 @@ def test_a_reference_that_runs_out_of_memory_is_nobodys_evidence(begun, monkeypa
         raise MemoryError("no room")
 
     monkeypatch.setattr(begun._model, place, fail)
-    needle = replace(ANSWER, is_drawn=True, stratum="needle-50", probe_seed=b"\x01" * 32, temperature=0.0)
+    needle = replace(PLAIN, is_drawn=True, stratum="needle-50", probe_seed=b"\x01" * 32, temperature=0.0)
     with pytest.raises(Unavailable, match="no room"):
-        begun.examine([replace(ANSWER, index=0), replace(needle, index=1)])
+        begun.examine([replace(PLAIN, index=0), replace(needle, index=1)])

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from audit_fakes import FACTS, FakeAppraisal, FakeEvidence
+from exchanges import PLAIN
 
 from models.requests import ChatMessage
 from scoring.evidence.contract_alarm import build_contract_alarm
@@ -20,7 +21,7 @@ from validator.audit.measured import compute_quantiles, compute_tokens_per_s
 from validator.audit.outcomes import Entry, Origin
 from validator.audit.plan import ProbingPlan
 from validator.audit.progress import Ended, Point, Progress
-from validator.audit.records import Exchange, Missing, Timing
+from validator.audit.records import Missing, Timing
 from validator.audit.report import build_report
 from validator.audit.report_picture import draw_bars, draw_martingale
 from validator.audit.report_text import escape
@@ -30,21 +31,15 @@ from validator.audit.verdict import find_exit_code
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\x00\ud800"
 ASKED = Asked(messages=(ChatMessage(role="user", content=HOSTILE),), max_tokens=16, seed=5)
-EXCHANGE = Exchange(
-    index=0,
+EXCHANGE = replace(
+    PLAIN,
     messages=ASKED.messages,
-    max_tokens=16,
-    temperature=1.0,
-    top_p=1.0,
-    top_k=0,
     seed=5,
     sampler="gumbel-philox-v1",
     is_drawn=True,
     stratum="prose",
     content=HOSTILE,
     token_ids=(1,) * 16,
-    logprobs=None,
-    finish_reason="stop",
     prompt_tokens=9,
     completion_tokens=16,
     timing=Timing(first_token_ms=100.0, total_ms=250.0),
@@ -165,7 +160,8 @@ def test_an_interrupted_audit_exits_with_130() -> None:
 
 def test_a_page_can_be_made_before_anything_is_known() -> None:
     progress = Progress(plan=ProbingPlan(seed=bytes(32)), ended=Ended.INTERRUPTED)
-    read_page(build_page(progress))
+    page = build_page(progress)
+    assert "Not enough to tell" in page and "table" in read_page(page).tags
 
 
 def test_the_result_is_plain_json_whatever_the_numbers() -> None:
