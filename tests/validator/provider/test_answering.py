@@ -176,9 +176,20 @@ async def test_a_request_that_cannot_be_prepared_costs_itself_alone(thread, hone
     assert await collect(thread, honest)
 
 
-async def test_a_batch_that_breaks_costs_its_requests_and_no_later_ones(thread, honest) -> None:
+async def test_a_batch_that_breaks_costs_its_requests_and_no_later_ones(thread, honest, monkeypatch) -> None:
+    from models.generate import GenerationBatch
+
+    broken, step = [], GenerationBatch.step
+
+    def break_first(batch):
+        # The first batch that steps is broken for good: a later request needs another one.
+        broken[:] = broken or [batch]
+        if batch is broken[0]:
+            raise RuntimeError("broken")
+        return step(batch)
+
+    monkeypatch.setattr(GenerationBatch, "step", break_first)
     ticket = await thread.submit(lambda _: honest)
-    thread._batches[CLAIMED]._cache = "broken"
     with pytest.raises(Unavailable):
         _ = [piece async for piece in thread.read(ticket)]
     thread.cancel(ticket)
