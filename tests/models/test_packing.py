@@ -1,4 +1,4 @@
-"""Packed weights answer with the same bits as plain ones."""
+"""Packed weights answer with the same bits as plain ones, widened ones with the same sums."""
 
 import dataclasses
 
@@ -6,13 +6,27 @@ import pytest
 
 from models.generate import generate
 from models.load import load_model
-from models.packing import pack_linears
+from models.packing import WIDE_ROWS, has_bf16_instructions, pack_linears
 from models.requests import GenerationRequest
 
 torch = pytest.importorskip("torch")
 
 
+@dataclasses.dataclass
+class Loaded:
+    model: torch.nn.Module
+    dtype = "bf16"
+    device = "cpu"
+
+
+@pytest.fixture
+def layer() -> torch.nn.Linear:
+    torch.manual_seed(1)
+    return torch.nn.Linear(256, 192).to(torch.bfloat16)
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not has_bf16_instructions(), reason="this processor has no bf16 instructions")
 def test_a_packed_model_generates_the_same_tokens() -> None:
     loaded = load_model("bundled")
     requests = [GenerationRequest(prompt_ids=(1, 2, 3, 4 + seed), max_tokens=12, seed=seed) for seed in range(5)]
@@ -26,16 +40,26 @@ def test_weights_in_fp32_are_left_alone() -> None:
     assert not pack_linears(load_model("bundled", dtype="fp32"))
 
 
-def test_nothing_is_packed_when_the_trial_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = torch.nn.Linear(16, 16, bias=False).to(torch.bfloat16)
-
-    @dataclasses.dataclass
-    class Loaded:
-        model = torch.nn.Sequential(layer)
-        dtype = "bf16"
-        device = "cpu"
-
+def test_nothing_is_packed_when_the_trial_differs(layer: torch.nn.Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     before = layer.forward
+    monkeypatch.setattr("models.packing.has_bf16_instructions", lambda: True)
     monkeypatch.setattr("models.packing._reorder", lambda weight: 2 * weight)
-    assert not pack_linears(Loaded())  # type: ignore[arg-type]
+    assert not pack_linears(Loaded(torch.nn.Sequential(layer)))  # type: ignore[arg-type]
     assert layer.forward == before
+
+
+@pytest.mark.parametrize("rows", [1, WIDE_ROWS, 100])
+def test_without_bf16_instructions_the_products_are_those_of_fp32_rounded_once(
+    layer: torch.nn.Linear, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr("models.packing.has_bf16_instructions", lambda: False)
+    values = torch.randn(rows, 256, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
+    with torch.inference_mode():
+        plain = layer(values)
+        assert pack_linears(Loaded(torch.nn.Sequential(layer)))  # type: ignore[arg-type]
+        widened = layer(values)
+        exact = torch.nn.functional.linear(values.double(), layer.weight.double(), layer.bias.double())
+    assert widened.dtype == torch.bfloat16
+    # Half a unit in the last of eight places, and what the order of the sum may add to a small result.
+    assert bool((widened.double() - exact).abs().le(exact.abs() * 2**-8 + 1e-5).all())
+    assert float((widened != plain).float().mean()) < 0.01
