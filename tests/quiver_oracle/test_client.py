@@ -183,7 +183,7 @@ class DrippingRelay(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         try:
-            for _ in range(200):
+            for _ in range(2_000):
                 self.wfile.write(b" ")
                 self.wfile.flush()
                 time.sleep(0.05)
@@ -210,7 +210,8 @@ def test_a_relay_that_drips_bytes_forever_is_left_at_the_deadline(dripping_relay
     client = FeedClient(dripping_relay, NETWORK.validator_set_file, timeout_s=0.4)
     with client, pytest.raises(Unavailable, match=r"longer than 0\.4 s"):
         client.get(ALICE, max_age_s=100)
-    assert time.monotonic() - started_s < 3
+    # Far below the 100 s for which the relay drips.
+    assert time.monotonic() - started_s < 30
 
 
 @pytest.mark.parametrize("value", ["0x12", "zz" * 20, "", b"\x01" * 19, "0x" + "00" * 21])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -16,7 +17,12 @@ from validator.audit.retry_after import MAX_WAIT_S, parse_retry_after
 from validator.fetch import FailureReason
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-LIMITS = AskLimits(max_tokens=8, deadline_s=2.0, chunk_timeout_s=0.3)
+# Generous, so that a busy machine changes nothing; rows about time have their own.
+LIMITS = AskLimits(max_tokens=8, deadline_s=30.0, chunk_timeout_s=20.0)
+LIMITS_BY_REASON = {
+    FailureReason.TIMEOUT: replace(LIMITS, deadline_s=1.0),
+    FailureReason.STALLED: replace(LIMITS, chunk_timeout_s=0.3),
+}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -117,7 +123,7 @@ def stream_of(*events: bytes) -> Handler:
 
 
 ROWS = [
-    ("a slow drip", slow_drip, FailureReason.TIMEOUT, "no complete answer within 2 s"),
+    ("a slow drip", slow_drip, FailureReason.TIMEOUT, "no complete answer within 1 s"),
     ("a body that stalls", stalls, FailureReason.STALLED, "no bytes for 0.3 s"),
     ("a stream that stalls after its first token", stream_stalls, FailureReason.STALLED, "no bytes for 0.3 s"),
     ("silence", never_answers, FailureReason.TIMEOUT, "no complete answer"),
@@ -161,7 +167,7 @@ async def test_is_a_failure(served, handler, reason, detail) -> None:
     served.fake.handler = handler
     async with Endpoint(served.url, api_key="sk-secret") as endpoint:
         start_s = time.monotonic()
-        found = await endpoint.ask(BODY, LIMITS)
+        found = await endpoint.ask(BODY, LIMITS_BY_REASON.get(reason, LIMITS))
         # Far below the 30 s that these handlers would take.
         assert time.monotonic() - start_s < 20
     assert isinstance(found, Failure)
@@ -180,7 +186,7 @@ async def test_a_slow_first_token_is_not_a_stall(served) -> None:
 
     served.fake.handler = thinks
     async with Endpoint(served.url) as endpoint:
-        found = await endpoint.ask(BODY, LIMITS)
+        found = await endpoint.ask(BODY, replace(LIMITS, chunk_timeout_s=0.3))
     assert isinstance(found, Reply)
     assert found.timing.first_token_ms is not None and found.timing.first_token_ms > 500
 
@@ -248,11 +254,12 @@ async def test_all_requests_wait_when_one_is_told_to(served) -> None:
     served.fake.failures = [web.Response(status=429, headers={"Retry-After": "0.5"})]
     async with Endpoint(served.url) as endpoint:
         asker = Asker(endpoint)
-        first = asyncio.create_task(asker.ask({**BODY, "max_tokens": 2}, LIMITS))
-        await asyncio.sleep(0.2)
         start_s = time.monotonic()
+        first = asyncio.create_task(asker.ask({**BODY, "max_tokens": 2}, LIMITS))
+        while not asker.waits:
+            await asyncio.sleep(0.01)
         await asker.ask({**BODY, "max_tokens": 2}, LIMITS)
-        assert time.monotonic() - start_s > 0.2
+        assert time.monotonic() - start_s >= 0.5
         assert isinstance(await first, Reply)
 
 
