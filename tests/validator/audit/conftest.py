@@ -1,6 +1,8 @@
 """An endpoint on loopback in a thread of its own, because a command owns the event loop of its thread."""
 
 import asyncio
+import io
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +10,9 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import web
 from audit_fakes import FakeEndpoint, Opener
+
+from validator.audit.command import run_audit
+from validator.audit.options import AuditOptions
 
 
 @dataclass
@@ -43,3 +48,23 @@ def served() -> Iterator[Served]:
 @pytest.fixture
 def opener() -> Opener:
     return Opener()
+
+
+@pytest.fixture
+def run(served, opener, tmp_path):
+    """Return a function that audits the fake endpoint and returns the exit code and the result."""
+
+    def run_one(**changes: object) -> tuple[int, dict]:
+        options = {
+            "model": "bundled",
+            "endpoint": served.url + "/v1",
+            "served_model": "fake-model",
+            "json_path": tmp_path / "result.json",
+            **changes,
+        }
+        screen = io.StringIO()
+        code = run_audit(AuditOptions(**options), opener.instruments, screen)
+        run_one.screen = screen.getvalue()
+        return code, json.loads((tmp_path / "result.json").read_text())
+
+    return run_one
