@@ -11,6 +11,7 @@ from benchmarks.other_model import answer_as_claimed
 from models.generate import generate
 from models.load import LoadedModel, encode_text, render_prompt
 from models.requests import MAX_SEED, ChatMessage, Generation, GenerationRequest
+from scoring.errors import InvalidInput
 from scoring.records import PPM
 
 BATCH_ROWS = 32
@@ -99,8 +100,11 @@ def answer_rows(
 ) -> list[RowAnswer]:
     """Return the answers of a row in the order of the requests, the honest ones of a mixture included.
 
-    `first_index` is the place of the first request in the provider's life, for rows that begin honestly.
+    `first_index` is the place of the first request in the provider's life, for rows that begin honestly. Raises
+    InvalidInput for a row that another engine answers (`benchmarks.third_party_answers`).
     """
+    if row.gguf is not None:
+        raise InvalidInput("is answered by llama.cpp's server", row.name)
     claimed = open_model(CLAIMED)
     conversations = [[ChatMessage(role=part.role, content=part.content) for part in each.messages] for each in asked]
     honest = [

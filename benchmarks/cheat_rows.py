@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gguf_weights import QUANTISED
 from scoring.records import PPM
 
 CLAIMED, OTHER = "claimed", "other"
@@ -23,7 +24,8 @@ class CheatRow:
     """One way to cheat: `weights` is CLAIMED, OTHER or a variant (models.variants); what is None stays as claimed.
 
     `cheated_ppm` is the share of requests that are cheated at all, `honest_requests` how many come before the first.
-    With `gap_below` the answers are those of `benchmarks.gated_hybrid`, `weights` being the cheap ones.
+    With `gap_below` the answers are those of `benchmarks.gated_hybrid`, `weights` being the cheap ones. With `gguf`
+    they are those of llama.cpp's server on weights in that format: no seed of ours, and kernels that are not ours.
     """
 
     name: str
@@ -37,6 +39,7 @@ class CheatRow:
     forges_usage: bool = False
     gap_below: float | None = None
     gate: str = "claimed"
+    gguf: str | None = None
     cheated_ppm: int = PPM
     honest_requests: int = 0
 
@@ -62,6 +65,7 @@ ROWS = (
     CheatRow(name="truncated-context", context_tokens=40, forges_usage=True),
     CheatRow(name="wrong-template", has_wrong_template=True, forges_usage=True),
     CheatRow(name="canned", is_canned=True, forges_usage=True),
+    *(CheatRow(name=f"llama.cpp-{name}", gguf=name, forges_usage=True) for name in QUANTISED),
     CheatRow(name="int4-diluted-20", weights="int4", cheated_ppm=200_000),
     CheatRow(name="int4-diluted-5", weights="int4", cheated_ppm=50_000),
     CheatRow(name="int4-gated", weights="int4", gap_below=0.5),

@@ -42,17 +42,16 @@ from models.load import load_model
 from models.profiles import find_profile
 from models.tolerances import read_answer_columns
 from scoring.evidence.audit import AuditPlan, Unit, build_audit_plan
-from scoring.evidence.channels import (
+from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
     PROMPT_ALTERNATIVES,
     SEEDED,
     TEXT,
     WEIGHTS_ALTERNATIVES,
-    compute_channel_statistics,
-    compute_log_ratios,
     get_channel,
 )
+from scoring.evidence.channels import compute_channel_statistics, compute_log_ratios
 from scoring.evidence.profile import ToleranceProfile
 from scoring.records import PPM
 
@@ -139,7 +138,8 @@ def measure_row(
 ) -> Result | None:
     """Resample lives of one row in one channel; None when its answers were not gathered."""
     pool = pools.get(MIXED_ROWS.get(row.name, row.name))
-    if pool is None or not pool.units:
+    # llama.cpp draws its noise from generators of its own.
+    if pool is None or not pool.units or (row.gguf is not None and channel == SEEDED):
         return None
     plan = build_plan(profile, channel)
     if plan is None or not is_told(plan, pool):

@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.cheat_answers import answer_rows
 from benchmarks.cheat_rows import CheatRow
 from benchmarks.model_shelf import ModelShelf
+from benchmarks.third_party_answers import gather_server_answers
 from models.alternatives import KIND_WEIGHTS
 from models.calibrate_audit import (
     HOLD_OUT_SET,
@@ -42,9 +43,11 @@ def gather_rows(
     shelf = ModelShelf()
     groups: dict[str, list[Answered]] = {}
     for row in rows:
-        groups[get_group(row)] = gather_answers(
-            collection, get_group(row), questions, _build_answerer(row, shelf), 64, progress
-        )
+        group = get_group(row)
+        if row.gguf is not None:
+            groups[group] = gather_server_answers(collection, group, questions, progress, row.gguf)
+        else:
+            groups[group] = gather_answers(collection, group, questions, _build_answerer(row, shelf), 64, progress)
     score_groups(collection, groups, progress, weights_only)
 
 

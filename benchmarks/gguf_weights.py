@@ -1,4 +1,4 @@
-"""The bundled model as an F16 GGUF file, for engines that read nothing else.
+"""The bundled model as a GGUF file, in F16 or quantised by llama.cpp's own formats, for engines that read nothing else.
 
 Every tensor is the value that our own conversion holds (the package's Q4_1 and Q8_0 blocks decoded), rounded to 11
 bits where llama.cpp wants matrices in F16; vectors stay F32. Names, rope layout, tokenizer and chat template are
@@ -13,21 +13,28 @@ import numpy as np
 
 from models.bundled import FILE_DIGEST, find_bundled_file
 from models.convert import get_cache_dir
-from scoring.errors import MissingExtra, Unavailable
+from scoring.errors import InvalidInput, MissingExtra, Unavailable
 
 LAYOUT = 1
+F16 = "F16"
+QUANTISED = ("Q8_0", "Q5_0", "Q4_0")
+"""Formats of the matrices in the layers; the embedding, which is also the last matrix, is Q8_0 then."""
+_EMBEDDING, _EMBEDDING_FORMAT = "token_embd.weight", "Q8_0"
 _OWN_KEYS = ("general.architecture", "general.file_type", "general.quantization_version")
 """What the writer sets itself."""
 
 
-def prepare_f16_gguf() -> Path:
-    """Return the F16 copy in the model cache (270 MB), writing it on first use (about ten seconds).
+def prepare_gguf(format_name: str = F16) -> Path:
+    """Return the copy in the model cache (270 MB in F16), writing it on first use (about ten seconds).
 
-    One process writes while others wait; the file appears by one rename. Raises MissingExtra when the bundled model or
-    the `gguf` package is not installed, Unavailable when the cache cannot be written.
+    One process writes while others wait; the file appears by one rename. Raises InvalidInput for another format,
+    MissingExtra when the bundled model or the `gguf` package is not installed, Unavailable when the cache cannot be
+    written.
     """
+    if format_name not in (F16, *QUANTISED):
+        raise InvalidInput(f"expected one of {', '.join((F16, *QUANTISED))}", "format_name")
     folder = get_cache_dir() / "third-party"
-    path = folder / f"bundled-{FILE_DIGEST.hex()[:16]}-f16-v{LAYOUT}.gguf"
+    path = folder / f"bundled-{FILE_DIGEST.hex()[:16]}-{format_name.lower()}-v{LAYOUT}.gguf"
     if path.is_file():
         return path
     try:
@@ -35,14 +42,14 @@ def prepare_f16_gguf() -> Path:
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.is_file():
-                write_f16_gguf(path)
+                write_gguf(path, format_name)
     except OSError as error:
         raise Unavailable(f"cannot write {path} (QUIVER_CACHE_DIR moves the cache): {error}") from None
     return path
 
 
-def write_f16_gguf(out: Path, source: Path | None = None) -> None:
-    """Write the F16 copy of a GGUF file (the bundled model's unless said) to `out`, replacing what is there."""
+def write_gguf(out: Path, format_name: str = F16, source: Path | None = None) -> None:
+    """Write the copy of a GGUF file (the bundled model's unless said) to `out`, replacing what is there."""
     try:
         import gguf
     except ImportError:
@@ -51,9 +58,14 @@ def write_f16_gguf(out: Path, source: Path | None = None) -> None:
     part = out.with_suffix(".part")
     writer = gguf.GGUFWriter(part, reader.fields["general.architecture"].contents())
     _copy_metadata(reader, writer)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{format_name}"])
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, decode_tensor(tensor))
+        values = decode_tensor(tensor)
+        if format_name == F16 or values.ndim == 1:
+            writer.add_tensor(tensor.name, values)
+        else:
+            kind = gguf.GGMLQuantizationType[_EMBEDDING_FORMAT if tensor.name == _EMBEDDING else format_name]
+            writer.add_tensor(tensor.name, gguf.quantize(values.astype(np.float32), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

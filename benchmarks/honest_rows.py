@@ -4,12 +4,11 @@ All of them answer hold-out questions, which no calibration has seen; the first 
 cell of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from benchmarks.detection_data import TASK, TEXT_PREFIX, gather_honest_texts, open_verifier, score_groups
-from benchmarks.third_party import answer_all, start_third_party_server
+from benchmarks.third_party_answers import gather_server_answers
 from models.calibrate_audit import (
     HOLD_OUT_SET,
     ProviderCell,
@@ -19,7 +18,7 @@ from models.calibrate_audit import (
 )
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import build_honest_answerer, gather_answers
-from scoring.evidence.channels import LOGPROBS, SEEDED, TEXT
+from scoring.evidence.channel_ids import LOGPROBS, SEEDED, TEXT
 from scoring.probe_outlines import CODE, ENGLISH, ProbeOutline
 
 ROW_REQUESTS = 300
@@ -34,8 +33,6 @@ OTHER_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in OTHER_CELLS)
 FOREIGN_SET = f"{HOLD_OUT_SET}-foreign"
 FOREIGN = f"{FOREIGN_SET}-{TASK.cells[0].name}"
 THIRD_PARTY = f"{HOLD_OUT_SET}-third-party"
-SLOTS, THREADS = 2, 1
-"""One thread: llama.cpp's wait for each other in a loop, and on a busy machine that takes all the time there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +73,7 @@ def gather_honest_rows(collection: Collection, progress: Progress) -> None:
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
     questions = read_questions(collection, TASK, HOLD_OUT_SET)[:ROW_REQUESTS]
     groups[FOREIGN] = answer_foreign(collection, progress)
-    groups[THIRD_PARTY] = answer_third_party(collection, questions, progress)
+    groups[THIRD_PARTY] = gather_server_answers(collection, THIRD_PARTY, questions, progress)
     score_groups(collection, groups, progress, weights_only=True)
     gather_honest_texts(collection, MAIN_GROUPS, progress)
 
@@ -86,33 +83,3 @@ def answer_foreign(collection: Collection, progress: Progress) -> list[Answered]
     questions = write_questions(collection, TASK, FOREIGN_SET, ROW_REQUESTS, open_verifier, progress, is_foreign)
     answerer = build_honest_answerer(open_verifier(), TASK.cells[0].batch)
     return gather_answers(collection, FOREIGN, questions, answerer, 2 * TASK.cells[0].batch, progress)
-
-
-def answer_third_party(collection: Collection, questions: Sequence[Question], progress: Progress) -> list[Answered]:
-    """Return the answers of llama.cpp's server, which is started when some are missing."""
-    found = collection.read_answers(THIRD_PARTY, questions)
-    if len(found) == len(questions):
-        return found
-    with start_third_party_server(slots=SLOTS, threads=THREADS) as server:
-
-        def answer(asked: Sequence[Question]) -> list[Answered]:
-            answers: dict[int, Answered] = {}
-            for limit, part in groupby(sorted(asked, key=_get_limit), key=_get_limit):
-                batch = list(part)
-                conversations = [question.messages for question in batch]
-                seeds = [question.sampler_seed for question in batch]
-                given = answer_all(server, conversations, seeds, max_tokens=limit)
-                for question, item in zip(batch, given, strict=True):
-                    answers[question.index] = Answered(
-                        question=question,
-                        output_ids=item.token_ids,
-                        prompt_tokens=item.prompt_tokens,
-                        logprobs=item.logprobs,
-                    )
-            return [answers[question.index] for question in asked]
-
-        return gather_answers(collection, THIRD_PARTY, questions, answer, 32, progress)
-
-
-def _get_limit(question: Question) -> int:
-    return question.max_tokens

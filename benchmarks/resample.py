@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.evidence.audit import START_BLOCK, AuditPlan, Unit, compute_gains
+from scoring.evidence.audit import EARLY_PART, START_BLOCK, AuditPlan, Unit, compute_gains
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +46,8 @@ def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_t
         early += fresh
         late += fresh
         cash = -math.log((step + 1) // START_BLOCK + 1)
-        wealth = np.logaddexp(_mix(parts, early), np.logaddexp(_mix(parts, late), cash)) - math.log(2)
+        later = np.logaddexp(_mix(parts, late), cash) + math.log(1 - EARLY_PART)
+        wealth = np.logaddexp(_mix(parts, early) + math.log(EARLY_PART), later)
         largest = np.maximum(largest, wealth)
         reached = np.where(np.isinf(reached) & (wealth >= log_threshold), step + 1, reached)
         if np.isfinite(reached).all():

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import httpx
 
-from benchmarks.gguf_weights import prepare_f16_gguf
+from benchmarks.gguf_weights import prepare_gguf
 from models.requests import ChatMessage
 from scoring.errors import MissingExtra, Unavailable
 
@@ -91,7 +91,7 @@ def start_third_party_server(
     when the server does not come up; writes the GGUF file into the model cache on first use.
     """
     _check_installed()
-    path = gguf or prepare_f16_gguf()
+    path = gguf or prepare_gguf()
     options = ["--gguf", str(path), "--slots", str(slots), "--threads", str(threads), "--until-input-ends"]
     command = [sys.executable, "-m", "benchmarks.third_party", *options, *([] if is_plain else ["--filtered"])]
     # The child ends when this end of the pipe closes, whatever becomes of this process.
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--until-input-ends", action="store_true", help="end with standard input, for tests")
     options = parser.parse_args(arguments)
     _check_installed()
-    _serve(options, options.gguf or prepare_f16_gguf())
+    _serve(options, options.gguf or prepare_gguf())
 
 
 def _serve(options: argparse.Namespace, gguf: Path) -> None:

@@ -7,12 +7,13 @@ import pytest
 
 from benchmarks.cheat_rows import HONEST, ROWS, CheatRow, draw_trial, find_row, is_cheated
 from models.requests import ChatMessage
+from scoring.errors import InvalidInput
 
 pytestmark = pytest.mark.slow
 
 TOKENS = 12
 # So fine a rounding as int8's changes none of a dozen tokens of a tiny model.
-VISIBLE = [row.name for row in ROWS if row.weights != "int8"]
+VISIBLE = [row.name for row in ROWS if row.weights != "int8" and row.gguf is None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,11 @@ def test_a_row_answers_otherwise_than_an_honest_provider(open_tiny, honest, name
     same = [a.token_ids == b.token_ids for a, b in zip(answers, honest, strict=True)]
     assert all(same[place] for place in range(4) if not cheated[place])
     assert not any(cheated) or not all(same)
+
+
+def test_a_row_of_another_engine_is_refused(open_tiny):
+    with pytest.raises(InvalidInput, match="Q4_0"):
+        ask(open_tiny, find_row("llama.cpp-Q4_0"))
 
 
 def test_a_hidden_prompt_shows_in_honest_usage_and_not_in_forged(open_tiny, honest):
@@ -117,7 +123,6 @@ def test_a_hybrid_with_its_gate_shut_or_open_is_one_of_its_models(open_tiny, gap
 def test_a_hybrid_refuses(open_tiny, name, seed, gate):
     from benchmarks.gated_hybrid import answer_hybrid
     from models.requests import GenerationRequest
-    from scoring.errors import InvalidInput
 
     request = GenerationRequest(prompt_ids=(1, 2), max_tokens=2, seed=seed)
     with pytest.raises(InvalidInput):
