@@ -35,8 +35,8 @@ bench-stealth: install-bench  ## can a classifier tell probes from real requests
 	$(BIN)/python -m benchmarks.probe_stealth
 
 calibrate: install  ## make the bundled model's tolerance profile again
-	$(BIN)/quiver model calibrate --requests 5000 --hold-out 1000 --wide bf16/1 --greedy 0 \
-		--alternatives int4,int5,int6,int8 --alternative-requests 1408 --out models/profiles/bundled_audit.json
+	$(BIN)/quiver model calibrate --requests 5000 --hold-out 1000 --wide bf16/1 --wide-requests 1000 --greedy 0 \
+		--alternatives int4,int5,int6,int8 --alternative-requests 5000 --out models/profiles/bundled_audit.json
 
 vectors: install  ## write the golden vectors again
 	$(BIN)/python tests/vectors/regenerate.py

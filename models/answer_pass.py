@@ -5,11 +5,19 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from models.alternative_pass import compute_alternative_columns
 from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, Alternative, AlternativeColumns, list_alternatives
 from models.load import LoadedModel, decode_tokens, load_model, render_prompt
 from models.packing import pack_linears
-from models.reference import check_reference_request, score_batch
+from models.reference import (
+    check_reference_request,
+    compute_answer_states,
+    group_by_length,
+    score_batch,
+    score_states,
+)
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, read_tokens, retokenise
 from models.retokenise_seeded import find_sampled_tokens
@@ -18,7 +26,7 @@ from models.token_bytes import TokenBytes
 from models.tolerances import compute_answer_pits, skip_repeated
 from models.variant_weights import WeightsShelf
 from scoring.errors import Unavailable
-from scoring.evidence.channels import AnswerColumns
+from scoring.evidence.channels import AnswerColumns, mix_other_weights
 
 WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
 FIT_STEPS = 6
@@ -54,6 +62,8 @@ class ReferenceModel:
         ]
         self._shelf = WeightsShelf(self.loaded)
         self._tokens: TokenBytes | None = None
+        self._states: dict[tuple[tuple[int, ...], tuple[int, ...]], Any] = {}
+        """Hidden states of answers that were looked at under other sampling, [tokens, size], by prompt and answer."""
 
     def render(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """Return the prompt ids in the claimed template; raises InvalidInput when it refuses the messages."""
@@ -122,23 +132,41 @@ class ReferenceModel:
                 if isinstance(row, AlternativeColumns):
                     found[place][alternative.id] = row
         return [
-            AnswerColumns(
-                tokens=columns,
-                alternatives=alternatives,
-                max_tokens=len(claim.request.output_ids) or 1,
-                pits=_compute_pits(columns, claim),
-                is_greedy=claim.request.temperature == 0.0,
-                certain_tokens=None if claim.found is None else claim.found.certain_tokens,
-                returned=skip_repeated(claim.returned, claim.request.prompt_ids, claim.request.output_ids),
+            mix_other_weights(
+                AnswerColumns(
+                    tokens=columns,
+                    alternatives=alternatives,
+                    max_tokens=len(claim.request.output_ids) or 1,
+                    pits=_compute_pits(columns, claim),
+                    is_greedy=claim.request.temperature == 0.0,
+                    certain_tokens=None if claim.found is None else claim.found.certain_tokens,
+                    returned=skip_repeated(claim.returned, claim.request.prompt_ids, claim.request.output_ids),
+                ),
+                columns.entropy,
             )
             for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
         ]
 
     def examine_settings(self, claims: Sequence[Claim], temperature: float, top_p: float) -> list[Any]:
-        """Return the reference columns of claims as if other sampling had been asked for."""
+        """Return the reference columns of claims as if other sampling had been asked for.
+
+        The same answers are looked at under some thirty samplings: their hidden states are remembered, a few hundred kB
+        an answer.
+        """
+        if not claims:
+            return []
         requests = [replace(claim.request, temperature=temperature, top_p=top_p, top_k=0) for claim in claims]
-        columns = score_batch(self.loaded, requests)
+        columns = score_states(self.loaded, requests, self._recall_states(requests))
         return [limit_tokens(item, claim.found) for item, claim in zip(columns, claims, strict=True)]
+
+    def _recall_states(self, requests: Sequence[ReferenceRequest]) -> Any:
+        missing = [item for item in requests if (item.prompt_ids, item.output_ids) not in self._states]
+        for group in group_by_length(missing):
+            chosen = [missing[index] for index in group]
+            parts = compute_answer_states(self.loaded, chosen).split([len(item.output_ids) for item in chosen])
+            for item, part in zip(chosen, parts, strict=True):
+                self._states[item.prompt_ids, item.output_ids] = part
+        return torch.cat([self._states[item.prompt_ids, item.output_ids] for item in requests])
 
     def fit_settings(self, claims: Sequence[Claim], near: float) -> tuple[float, float]:
         """Return the temperature and top-p under which seeded answers have the smallest margins.

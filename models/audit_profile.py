@@ -23,7 +23,7 @@ from models.requests import SAMPLER_GUMBEL
 from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, CHANNELS, SEEDED, TEXT, get_channel
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, CHANNELS, SEEDED, TEXT, get_channel
 from scoring.evidence.profile import (
     ALL,
     MAIN,

@@ -23,7 +23,7 @@ from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import GREEDY, PROMPT_ALTERNATIVES, WEIGHTS_ALTERNATIVES
+from scoring.evidence.channel_ids import GREEDY, PROMPT_ALTERNATIVES, WEIGHTS_ALTERNATIVES
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, ProbeOutline, build_outline
 from scoring.probes import PointEnvelope

@@ -38,8 +38,9 @@ def score_batch(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> list[
         check_reference_request(loaded, item)
     found: dict[int, TokenStatistics] = {}
     for group in group_by_length(items):
-        for index, statistics in zip(group, _score_group(loaded, [items[index] for index in group]), strict=True):
-            found[index] = statistics
+        chosen = [items[index] for index in group]
+        scored = score_states(loaded, chosen, compute_answer_states(loaded, chosen))
+        found.update(zip(group, scored, strict=True))
     return [found[index] for index in range(len(items))]
 
 
@@ -70,8 +71,11 @@ def group_by_length(items: Sequence[ReferenceRequest]) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def _score_group(loaded: LoadedModel, items: list[ReferenceRequest]) -> list[TokenStatistics]:
-    hidden = compute_answer_states(loaded, items)
+def score_states(loaded: LoadedModel, items: Sequence[ReferenceRequest], hidden: Any) -> list[TokenStatistics]:
+    """Return the statistics of claimed answers from their hidden states, [all output positions in order, size].
+
+    The states depend on the tokens alone: one answer can be scored under many samplings for one pass of the decoder.
+    """
     places = [(item, position) for item in items for position in range(len(item.output_ids))]
     streams = [open_claimed_noise(item) if has_noise(item) and not has_free_noise(item) else None for item in items]
     sources = [stream for stream, item in zip(streams, items, strict=True) for _ in item.output_ids]
@@ -86,6 +90,7 @@ def _score_group(loaded: LoadedModel, items: list[ReferenceRequest]) -> list[Tok
     return [join_statistics([next(found) for _ in item.output_ids], item) for item in items]
 
 
+@torch.inference_mode()
 def compute_answer_states(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> Any:
     """Return the hidden states that the output tokens were drawn from, [all output positions in order, size]."""
     # The last output token is scored but never fed.

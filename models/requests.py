@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import GRID_POWERS, GRID_TOP_PS_PPM
+from scoring.evidence.channel_ids import GRID_POWERS, GRID_TOP_PS_PPM
 from scoring.records import PPM
 
 MAX_SEED = 2**53 - 1

@@ -25,7 +25,7 @@ from models.requests import (
     TokenStatistics,
 )
 from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_winner
-from scoring.evidence.channels import GRID_POWERS
+from scoring.evidence.channel_ids import GRID_POWERS
 
 Row = NDArray[np.float32]
 

@@ -10,13 +10,14 @@ from typing import Any
 from models.collection import REFERENCE, Answered, Collection
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, AnswerColumns, compute_channel_statistics
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS
+from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, mix_other_weights
 from scoring.evidence.pit import compute_pits
 from scoring.evidence.profile import ALL, Measurement
 from scoring.hashing import tagged_digest
 from scoring.records import PPM
 
-EMPTY: dict[str, list[Any]] = {"logprob": [], "margin": [], "gap": []}
+EMPTY: dict[str, list[Any]] = {"logprob": [], "grid_logprob": [], "entropy": [], "margin": [], "gap": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +46,15 @@ def read_answer_columns(
     streams = {name: collection.read_columns(group, name, count) for name in alternatives}
     for answer, tokens in zip(answers, collection.read_columns(group, REFERENCE, count), strict=False):
         found = {name: next(stream, None) for name, stream in streams.items()}
-        yield AnswerColumns(
+        columns = AnswerColumns(
             tokens=build_tokens(tokens or EMPTY),
-            alternatives={name: build_tokens(columns) for name, columns in found.items() if columns is not None},
+            alternatives={name: build_tokens(told) for name, told in found.items() if told is not None},
             max_tokens=answer.question.max_tokens,
             pits=compute_answer_pits(tokens or EMPTY, answer.question.prompt_ids, answer.output_ids),
             returned=skip_repeated(answer.logprobs, answer.question.prompt_ids, answer.output_ids),
             is_greedy=answer.question.temperature_ppm == 0,
         )
+        yield mix_other_weights(columns, columns.tokens.entropy)
 
 
 def compute_answer_pits(

@@ -3,7 +3,7 @@
 from importlib import resources
 
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import TEXT_ANY_ID
+from scoring.evidence.channel_ids import TEXT_ANY_ID
 from scoring.evidence.profile import ToleranceProfile
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from scoring.evidence.algebra import add_logs
 from scoring.evidence.audit import Amendment, AuditPlan, Unit, Wealth, build_wealth
-from scoring.evidence.channels import (
+from scoring.evidence.channel_ids import (
     CHANNELS,
     GRID_IDS,
     GRID_POWERS,
@@ -18,12 +18,15 @@ from scoring.evidence.channels import (
 )
 from scoring.evidence.contract_alarm import ContractAlarm, ContractCount, build_contract_alarm
 from scoring.evidence.contracts import PROMPT_TOKENS, ContractOutcome
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 from scoring.evidence.verdict import Decision, EvidenceSummary, Verdict, decide_verdict
 from scoring.records import PPM
 
 LOG_ALARM = math.log(1_000)
 PROMPT_TOKENS_TOLERANCE = 4
 """Honest servers count begin-of-text tokens or none; a hidden prompt is longer than that."""
+UNNAMED = frozenset({*GRID_IDS, *OTHER_WEIGHTS_IDS})
+"""Alternatives that consistency does not wait for: near the claim they cannot be told from it in any number."""
 UNHURRIED = frozenset({"int8"})
 """An audit does not wait until these are excluded: it would take several times as many requests as all the others."""
 CLAIM_NAME = "the claim"
@@ -109,7 +112,7 @@ class AuditEvidence:
                 log_threshold=self.log_threshold,
                 log_alarm_threshold=min(LOG_ALARM, self.log_threshold),
                 informative_requests=self.informative_requests,
-                floors={name: -value for name, value in self.log_ratios.items() if name not in GRID_IDS},
+                floors={name: -value for name, value in self.log_ratios.items() if name not in UNNAMED},
                 missing_share=self.missing / max(self.requests, 1),
                 log_change_e=0.0,
                 is_calibrated=self.is_calibrated,
@@ -198,7 +201,7 @@ class AuditEvidence:
         decision = self.decision
         if decision.verdict is Verdict.PROVEN:
             return True
-        named = {name for name in self.log_ratios if name not in GRID_IDS} - UNHURRIED
+        named = self.log_ratios.keys() - UNNAMED - UNHURRIED
         return decision.verdict is Verdict.CONSISTENT and named <= set(decision.excluded)
 
 
@@ -211,6 +214,8 @@ def describe_alternative(alternative: str, extra_prompt_tokens: tuple[int, ...] 
     """Return an alternative in words for people."""
     if alternative in GRID_IDS:
         return _describe_settings(GRID_IDS.index(alternative))
+    if alternative in OTHER_WEIGHTS_IDS:
+        return UNKNOWN_NAME
     if alternative in WEIGHTS_ALTERNATIVES:
         return f"{alternative} weights"
     if alternative.startswith("hidden-prompt"):

@@ -4,10 +4,10 @@ One unit of wealth is spread over statistics and stakes in fixed parts; each par
 `1 + share (g / mu - 1)` with every unit (`scoring.evidence.wealth` has the condition: `E[g | past] <= mu`). A *unit* is
 a window of an answer, at most as long as the answers that mu was calibrated on.
 
-* Claim `weights+sampling`: the null is the claimed sampling. Half of the wealth is staked at the start, half over later
-  starts (weights 1/(s(s+1)) for blocks of START_BLOCK units), so that a provider that starts to cheat is found.
-* Claim `weights`: the null is every sampling of the grid (`channels.GRID_IDS`), the claimed one, and, where seeds are
-  used, the one that fits the answers best (FITTED: the seed sees differences far below the steps of the grid; it is
+* Claim `weights+sampling`: the null is the claimed sampling. EARLY_PART of the wealth is staked at the start, the rest
+  over later starts (weights 1/(s(s+1)) for blocks of START_BLOCK units): a provider that starts to cheat is found.
+* Claim `weights`: the null is every sampling of the grid (`channel_ids.GRID_IDS`), the claimed one, and, with seeds,
+  the one that fits the answers best (FITTED: the seed sees differences far below the steps of the grid; it is
   given no evidence from the text). The e-value of a composite null is the minimum over its members: whichever is true,
   that member's wealth bounds the minimum. A deviation that other sampling settings explain is therefore reported and
   never proven.
@@ -25,30 +25,36 @@ from typing import Self
 
 from scoring.errors import InvalidInput
 from scoring.evidence.algebra import add_logs, minimise_logs
-from scoring.evidence.channels import (
+from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
     GRID_IDS,
     LOGPROBS_IDS,
+    MARGIN_IDS,
+    NOISE_ID,
     PIT_IDS,
     PROMPT_ALTERNATIVES,
     SEEDED,
     TEXT,
     TEXT_ANY_ID,
     WEIGHTS_ALTERNATIVES,
+    build_seeded_id,
     find_ratio_cap,
     get_channel,
     holds_for_all,
     list_greedy_ids,
     list_text_ids,
 )
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 from scoring.records import PPM
 
-SHARES = (0.15, 0.4, 0.7, 0.97)
-"""Stakes as shares of 1/mu; at 0.97 a ratio is nearly the capped likelihood ratio itself."""
-SHARE_WEIGHTS = (1 / 6, 1 / 6, 1 / 6, 1 / 2)
+SHARES = (0.04, 0.12, 0.4, 0.7, 0.97)
+"""Stakes as shares of 1/mu. At 0.97 a ratio is nearly the capped likelihood ratio itself; 0.04 is for a provider that
+cheats in one request of twenty (Kelly: the stake is about that share)."""
+SHARE_WEIGHTS = (0.1, 0.1, 0.15, 0.15, 0.5)
 """The part of a statistic's wealth at each stake: most for the one that ends gross cheats, in the fewest requests."""
 START_BLOCK = 8
+EARLY_PART = 0.8
 FITTED = -1
 """The member of a wide null whose sampling was fitted to the answers themselves."""
 FOREIGN_FACTOR = 3
@@ -113,36 +119,43 @@ class AuditPlan:
 
 _GRID_TEXT_IDS = frozenset(list_text_ids(GRID_IDS))
 _GROUPS = (
-    ("seeded-margin-fine-v1", "seeded-margin-coarse-v1", "seeded-excess-v1", "seeded-gap-ratio-v1"),
-    tuple(f"seeded-{name}-ratio-v1" for name in WEIGHTS_ALTERNATIVES),
-    LOGPROBS_IDS,
-    (TEXT_ANY_ID,),
-    list_text_ids(GRID_IDS),
-    list_text_ids(PIT_IDS),
-    list_text_ids(WEIGHTS_ALTERNATIVES),
-    list_text_ids(PROMPT_ALTERNATIVES),
-    GREEDY_IDS,
-    list_greedy_ids(WEIGHTS_ALTERNATIVES),
+    (3, MARGIN_IDS),
+    (3, (NOISE_ID,)),
+    (4, tuple(map(build_seeded_id, WEIGHTS_ALTERNATIVES))),
+    (1, LOGPROBS_IDS),
+    (1, (TEXT_ANY_ID,)),
+    (2, list_text_ids(GRID_IDS)),
+    (3, list_text_ids(OTHER_WEIGHTS_IDS)),
+    (1, list_text_ids(PIT_IDS)),
+    (4, list_text_ids(WEIGHTS_ALTERNATIVES)),
+    (2, list_text_ids(PROMPT_ALTERNATIVES)),
+    (1, GREEDY_IDS),
+    (1, list_greedy_ids(WEIGHTS_ALTERNATIVES)),
 )
+"""Statistics that share a part of their channel's wealth equally, and that part in relation to its siblings'."""
 
 
 def build_audit_plan(mu_ppm: Mapping[str, int], channels: Sequence[str], covers_all_settings: bool) -> AuditPlan:
-    """Return the plan over the statistics that have a bound: channels share the wealth equally, so do their groups.
+    """Return the plan over the statistics that have a bound: channels share the wealth equally, groups by weight.
 
     Raises InvalidInput for an unknown statistic or when nothing is left to bet on.
     """
     unknown = sorted(mu_ppm.keys() - set(CHANNEL_STATISTIC_IDS))
     if unknown:
         raise InvalidInput(f"unknown statistic {unknown[0]!r}", "statistics")
-    groups = [[name for name in group if name in mu_ppm and get_channel(name) in channels] for group in _GROUPS]
-    kept = [group for group in groups if group]
-    if not kept:
+    groups = [
+        (weight, kept)
+        for weight, group in _GROUPS
+        if (kept := [name for name in group if name in mu_ppm and get_channel(name) in channels])
+    ]
+    if not groups:
         raise InvalidInput(f"the profile has no statistic of {', '.join(channels)}", "statistics")
-    used = {get_channel(group[0]) for group in kept}
+    whole: dict[str, int] = {}
+    for weight, group in groups:
+        whole[get_channel(group[0])] = whole.get(get_channel(group[0]), 0) + weight
     parts = []
-    for group in kept:
-        siblings = sum(get_channel(other[0]) == get_channel(group[0]) for other in kept)
-        part = 1 / (len(used) * siblings * len(group))
+    for weight, group in groups:
+        part = weight / (len(whole) * whole[get_channel(group[0])] * len(group))
         parts += [AuditStatistic(id=name, mu_ppm=_raise_bound(name, mu_ppm[name]), part=part) for name in group]
     return AuditPlan(statistics=tuple(parts), covers_all_settings=covers_all_settings)
 
@@ -226,7 +239,7 @@ class Wealth:
         blocks = self.units // START_BLOCK
         late = add_logs([part + self.late[place] for part, place in chosen]) - whole
         cash = -math.log(blocks + 1)
-        return add_logs([early, add_logs([late, cash])]) - math.log(2)
+        return add_logs([early + math.log(EARLY_PART), add_logs([late, cash]) + math.log(1 - EARLY_PART)])
 
     @property
     def log_e(self) -> float:

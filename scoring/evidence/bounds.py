@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from scoring.errors import InvalidInput
 from scoring.records import PPM
 
-STAKES = tuple(2.0**-k for k in range(11))
-"""Stakes against the mean, as shares of the largest that cannot go bankrupt: from all of it down to a thousandth."""
+STAKES = (1.0, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01, 0.005, 0.001)
+"""Stakes against the mean, as shares of the largest that cannot go bankrupt. They are close together near 1: one value
+of 1 among thousands of small ones bankrupts the whole stake, and the next lower one is what the bound is then made of.
+"""
 
 
 def compute_upper_bound_ppm(values_ppm: Iterable[int], log_one_over_delta: float) -> int:

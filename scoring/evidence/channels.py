@@ -7,8 +7,10 @@ Two kinds, each betted on as a bounded mean (`scoring.evidence.wealth`):
   its honest mean. With exact numerics `E[LR | prompt] = 1` for every prompt, so that only numerics move it. A bound
   costs about 20 C / n of U, hence two caps: the small one for alternatives that need many requests anyway, the large
   one for those that need few.
-* *one-sided squashed ratios* `seeded-...-ratio`, `text-any`: `g = 1 - exp(-max(llr, 0) / 2)`: 0 for an answer without
-  information, near 1 for a gross deviation; its honest mean is small but depends on the prompts.
+* *one-sided ratios* of seeded scores, `seeded-...-cC`: `g = max(min(LR, C) - 1, 0) / (C - 1)`, LR that of a noise
+  model, and `text-any`: `g = 1 - exp(-max(llr, 0) / 2)`. Both give 0 to an answer without information and about 1 to a
+  gross deviation; the honest mean is small but depends on the prompts. Of the two the first is the steeper: an answer
+  that looks a little worse than it should hardly counts, and the bound is made of what counts.
 
 A token's log ratio is at most TOKEN_LIMIT, and at most REMOVED_LIMIT where the claimed filter removed the token: at the
 border of a top-p set honest numerics decide either way, for perhaps one token in three hundred, and the other tokens
@@ -17,70 +19,65 @@ of an answer pay for a wider set with some 5 % each. A smaller ratio is still an
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
 from scoring.errors import InvalidInput
+from scoring.evidence.channel_ids import (
+    CAPS,
+    GREEDY_IDS,
+    GRID_IDS,
+    GRID_POWERS,
+    GRID_TOP_PS_PPM,
+    LOGPROBS_IDS,
+    MARGIN_IDS,
+    NOISE_ID,
+    SEEDED_CAP,
+    TEXT_ANY_ID,
+    WEIGHTS_ALTERNATIVES,
+    build_seeded_id,
+    build_text_id,
+    list_greedy_ids,
+)
 from scoring.evidence.greedy import compute_log_claim
-from scoring.evidence.pit import BETA_SHAPES, compute_beta_log_ratios
+from scoring.evidence.other_weights import OTHER_WEIGHTS_POWERS, compute_other_logprobs
+from scoring.evidence.pit import compute_beta_log_ratios
 from scoring.evidence.statistics import (
-    STATISTIC_IDS,
     TokenColumns,
+    compute_noise_log_ratio,
     compute_statistics,
-    find_statistic,
     log_mean_exp,
     squash,
     to_ppm,
 )
 
-CAPS = (8, 100)
 TOKEN_LIMIT = 4.0
 REMOVED_LIMIT = 1.5
 SEED_NOISE = 0.1
 """Laplace scale, in logit units, of honest differences between the scores of two tokens."""
 MARGIN_LIMIT = 2.0
 
-GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
-GRID_TOP_PS_PPM = (1_000_000, 950_000, 900_000)
-GRID_IDS = tuple(f"t{100 * 20 / power:.0f}-p{top_p // 10_000}" for power in GRID_POWERS for top_p in GRID_TOP_PS_PPM)
-"""The temperature x top-p points of `TokenColumns.grid_logprob`, in its order: `t91-p100` is T = 0.91, no top-p."""
 _POWERS = tuple(power / 20 for power in GRID_POWERS)
 LEAST_GREEDY = -8.0
 """As an explanation no answer counts for less: the variant that is served may be made otherwise than ours."""
 _UNFILTERED = range(0, len(GRID_IDS), len(GRID_TOP_PS_PPM))
+_OTHER_PLACES = tuple(len(GRID_TOP_PS_PPM) * GRID_POWERS.index(power) for power in OTHER_WEIGHTS_POWERS)
 _TEMPERATURES = (*((place, place) for place in _UNFILTERED), *pairwise(_UNFILTERED))
 """The temperatures that returned log-probabilities may be at, as two points of the grid to take the mean of."""
 
-PIT_IDS = tuple(f"beta-{a:g}-{b:g}" for a, b in BETA_SHAPES)
-"""Beta densities of the randomised probability integral transform: they find what no alternative names."""
 PIT_EDGE = 1e-3
 """No token is taken for rarer than this: the far tail of a distribution is where numerics differ most."""
 
-SEEDED_IDS = tuple(name for name in STATISTIC_IDS if find_statistic(name).needs_seed)
-TEXT_ANY_ID = "text-any-v1"
-WEIGHTS_ALTERNATIVES = ("int8", "fp8", "int6", "int5", "int4")
-PROMPT_ALTERNATIVES = (
-    "hidden-prompt-safe",
-    "hidden-prompt-short",
-    "hidden-prompt-support",
-    "hidden-prompt-markdown",
-    "template-role-lines",
-    "template-none",
-)
 ANY_ALTERNATIVES = ("t71-p100", "t143-p100", "int6", "int4")
 """What `text-any` mixes within a request: far from the claim, so that honest answers seldom favour one of them. The
 weights among them must have been run."""
-LOGPROBS_IDS = ("logprobs-short-fine-v1", "logprobs-short-coarse-v1")
 LOGPROBS_SCALES = ((0.1, 0.1), (0.2, 0.3))
 """Nats from which a shortfall of one log-probability counts, and over how many more it comes to count in full, in the
 order of LOGPROBS_IDS. Honest bf16 against bf16 falls short by 0.02 in the mean, and hardly ever by more than the start.
 """
 UNTOLD = -1_000.0
 """Servers that follow OpenAI write -9999 for a token that is not among the twenty likeliest: no log-probability."""
-GREEDY_IDS = ("greedy-margin-fine-v1", "greedy-margin-coarse-v1")
-SEEDED, TEXT, LOGPROBS, GREEDY = "seeded", "text", "logprobs", "greedy"
-CHANNELS = (SEEDED, TEXT, LOGPROBS, GREEDY)
 
 
 class AlternativeTokens(Protocol):
@@ -116,62 +113,28 @@ class AnswerColumns:
     certain_tokens: int | None = None
 
 
-def build_text_id(alternative: str, cap: int) -> str:
-    """Return the id of the text-only ratio of an alternative under one of CAPS."""
-    return f"text-{alternative}-c{cap}-v1"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedColumns:
+    """A claimed answer under weights that nobody named: without a seed, the log-probability of each token alone."""
+
+    logprob: Sequence[float]
+    margin: None = None
+    gap: None = None
 
 
-def list_text_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids of the ratios of some alternatives under every cap."""
-    return tuple(build_text_id(name, cap) for name in alternatives for cap in CAPS)
+def mix_other_weights(answer: AnswerColumns, entropy: Sequence[float]) -> AnswerColumns:
+    """Return the answer with the alternatives `other_weights` that the passes run on it allow.
 
-
-def build_seeded_id(alternative: str) -> str:
-    """Return the id of the seeded ratio of alternative weights."""
-    return f"seeded-{alternative}-ratio-v1"
-
-
-def list_greedy_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids of the ratios of some alternatives at temperature 0 under every cap."""
-    return tuple(f"greedy-{name}-c{cap}-v1" for name in alternatives for cap in CAPS)
-
-
-CHANNEL_STATISTIC_IDS = (
-    *SEEDED_IDS,
-    *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
-    *LOGPROBS_IDS,
-    TEXT_ANY_ID,
-    *list_text_ids((*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)),
-    *GREEDY_IDS,
-    *list_greedy_ids(WEIGHTS_ALTERNATIVES),
-)
-"""Every statistic of an audit, in the order of a profile."""
-
-_GREEDY_RATIO_IDS = list_greedy_ids(WEIGHTS_ALTERNATIVES)
-_RATIO_CAPS = {
-    **dict(zip(_GREEDY_RATIO_IDS, CAPS * len(WEIGHTS_ALTERNATIVES), strict=True)),
-    **{
-        build_text_id(name, cap): cap
-        for name in (*GRID_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
-        for cap in CAPS
-    },
-}
-
-
-def holds_for_all(statistic_id: str) -> bool:
-    """Return whether a statistic is the same number against every sampling of the claimed weights."""
-    return get_channel(statistic_id) == LOGPROBS or statistic_id in _GREEDY_RATIO_IDS
-
-
-def find_ratio_cap(statistic_id: str) -> int | None:
-    """Return the cap of a likelihood ratio, None for a statistic that is none."""
-    return _RATIO_CAPS.get(statistic_id)
-
-
-def get_channel(statistic_id: str) -> str:
-    """Return the channel of a statistic: `seeded` needs seed and sampler, `logprobs` what the provider says of its
-    tokens, `text` the text alone."""
-    return next(channel for channel in CHANNELS if statistic_id.startswith(f"{channel}-"))
+    `entropy` [tokens] is in nats, of the claimed sampling before each token. At temperature 0 there are none.
+    """
+    if answer.is_greedy:
+        return answer
+    hotter = [[row[place] for place in _OTHER_PLACES] for row in answer.tokens.grid_logprob]
+    told = {name: alternative.logprob for name, alternative in answer.alternatives.items()}
+    mixed = {
+        name: MixedColumns(logprob=values) for name, values in compute_other_logprobs(hotter, entropy, told).items()
+    }
+    return replace(answer, alternatives={**answer.alternatives, **mixed})
 
 
 def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
@@ -183,7 +146,8 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
         return _compute_greedy(answer)
     found: dict[str, int] = {}
     if answer.settings is None and answer.tokens.margin is not None and answer.tokens.gap is not None:
-        found.update(zip(SEEDED_IDS, compute_statistics(answer.tokens, answer.max_tokens, SEEDED_IDS), strict=True))
+        found.update(zip(MARGIN_IDS, compute_statistics(answer.tokens, answer.max_tokens, MARGIN_IDS), strict=True))
+        found[NOISE_ID] = _exceed(compute_noise_log_ratio(answer.tokens, answer.max_tokens))
         found.update(_compute_seeded_ratios(answer))
     found.update(zip(LOGPROBS_IDS, _compute_shortfalls(answer), strict=False))
     ratios = compute_log_ratios(answer)
@@ -226,7 +190,7 @@ def _compute_shortfalls(answer: AnswerColumns) -> list[int]:
 def _compute_greedy(answer: AnswerColumns) -> dict[str, int]:
     found: dict[str, int] = {}
     if answer.settings is None:
-        margins = SEEDED_IDS[: len(GREEDY_IDS)]
+        margins = MARGIN_IDS[: len(GREEDY_IDS)]
         found.update(zip(GREEDY_IDS, compute_statistics(answer.tokens, answer.max_tokens, margins), strict=True))
     for name, ratio in _compute_greedy_ratios(answer).items():
         values = [to_ppm(_limit(ratio, cap)) for cap in CAPS]
@@ -265,16 +229,17 @@ def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
     """Return the log likelihood ratio (nats) of the answer under each text alternative against the claim."""
     if answer.is_greedy:
         return {name: max(ratio, LEAST_GREEDY) for name, ratio in _compute_greedy_ratios(answer).items()}
-    tokens, limit = answer.tokens, answer.max_tokens
-    rows = tokens.grid_logprob[:limit]
+    limit = answer.max_tokens
+    rows = answer.tokens.grid_logprob[:limit]
     claimed = _get_claimed(answer)
     ratios = {
         name: sum(_compare(row[index], claim) for row, claim in zip(rows, claimed, strict=True))
         for index, name in enumerate(GRID_IDS)
         if index != answer.settings
     }
-    for name, alternative in answer.alternatives.items():
-        pairs = zip(alternative.logprob[:limit], claimed, strict=True)
+    told = {name: alternative.logprob[:limit] for name, alternative in answer.alternatives.items()}
+    for name, values in told.items():
+        pairs = zip(values, claimed, strict=True)
         ratios[name] = sum(_compare(value, claim) for value, claim in pairs)
     return ratios
 
@@ -298,7 +263,7 @@ def _compute_seeded_ratios(answer: AnswerColumns) -> dict[str, int]:
             continue
         pairs = zip(alternative.margin[:limit], alternative.gap[:limit], strict=True)
         ratio = sum(_compare(_explain(*pair), claim) for pair, claim in zip(pairs, claimed, strict=True))
-        found[build_seeded_id(name)] = to_ppm(squash(ratio))
+        found[build_seeded_id(name)] = _exceed(ratio)
     return found
 
 
@@ -319,6 +284,11 @@ def _compare(alternative: float, claimed: float) -> float:
     if alternative == claimed:
         return 0.0
     return min(alternative - claimed, REMOVED_LIMIT if claimed == -math.inf else TOKEN_LIMIT)
+
+
+def _exceed(log_ratio: float) -> int:
+    ratio = math.exp(min(log_ratio, math.log(SEEDED_CAP)))
+    return to_ppm((ratio - 1.0) / (SEEDED_CAP - 1))
 
 
 def _limit(log_ratio: float, cap: int) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, find_ratio_cap
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, find_ratio_cap
 from scoring.evidence.statistics import STATISTIC_IDS
 from scoring.hashing import keccak256
 from scoring.records import PPM

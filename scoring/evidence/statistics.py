@@ -105,7 +105,12 @@ def _mean_margin(beyond: float, limit: float, clip: float) -> Callable[[TokenCol
 
 
 def _gap_ratio(tokens: TokenColumns, max_tokens: int) -> float:
-    """Return the one-sided squashed likelihood ratio of wide against honest noise in the scores.
+    """Return the one-sided squashed likelihood ratio of wide against honest noise in the scores."""
+    return squash(compute_noise_log_ratio(tokens, max_tokens))
+
+
+def compute_noise_log_ratio(tokens: TokenColumns, max_tokens: int) -> float:
+    """Return the log likelihood ratio (nats) of wide against honest noise in the seeded scores; 0 without tokens.
 
     Under Laplace noise of scale b in the difference of two scores, the seeded winner with gap d is kept with
     probability 1 - exp(-d/b)/2, and another token with margin m is taken with about exp(-m/b)/2.
@@ -115,7 +120,7 @@ def _gap_ratio(tokens: TokenColumns, max_tokens: int) -> float:
     for noise in GAP_NOISE_ALTERNATIVES:
         pairs = zip(margins, gaps, strict=True)
         ratios.append(sum(_compare_noise(margin, gap, noise) for margin, gap in pairs))
-    return squash(log_mean_exp(ratios))
+    return log_mean_exp(ratios)
 
 
 def _compare_noise(margin: float, gap: float, noise: float) -> float:

@@ -6,7 +6,7 @@ from models.audit_profile import run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
-from scoring.evidence.channels import GREEDY_IDS, LOGPROBS_IDS, TEXT_ANY_ID, list_greedy_ids
+from scoring.evidence.channel_ids import GREEDY_IDS, LOGPROBS_IDS, TEXT_ANY_ID, list_greedy_ids
 from scoring.evidence.profile import ALL, ToleranceProfile
 
 CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}

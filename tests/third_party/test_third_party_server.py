@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("xllamacpp")
 
-from benchmarks.gguf_weights import decode_tensor, prepare_f16_gguf
+from benchmarks.gguf_weights import decode_tensor, prepare_gguf, write_gguf
 from benchmarks.third_party import (
     PLAIN_SAMPLING,
     ThirdPartyAnswer,
@@ -19,6 +19,7 @@ from benchmarks.third_party import (
 from models.load import LoadedModel, load_model, render_prompt
 from models.reference import score_batch
 from models.requests import ChatMessage, ReferenceRequest, TokenStatistics
+from scoring.errors import InvalidInput
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +107,7 @@ def test_nothing_is_filtered_unless_the_request_says_so(server, answers):
 def test_the_file_holds_the_weights_that_we_run(reference):
     import gguf
 
-    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(prepare_f16_gguf()).tensors}
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(prepare_gguf()).tensors}
     ours = reference.model.state_dict()
     pairs = {
         "token_embd.weight": "model.embed_tokens.weight",
@@ -116,3 +117,19 @@ def test_the_file_holds_the_weights_that_we_run(reference):
     for theirs, name in pairs.items():
         values = decode_tensor(tensors[theirs])
         assert (values == ours[name].numpy().astype(values.dtype)).all()
+
+
+def test_a_quantised_file_holds_them_in_that_format_and_its_embedding_in_8_bits(reference, tmp_path):
+    import gguf
+
+    write_gguf(tmp_path / "q4.gguf", "Q4_0")
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "q4.gguf").tensors}
+    ours = reference.model.state_dict()["model.layers.7.mlp.down_proj.weight"].numpy()
+    deviation = abs(decode_tensor(tensors["blk.7.ffn_down.weight"]) - ours).mean() / abs(ours).mean()
+    assert 0.03 < deviation < 0.15
+    assert tensors["token_embd.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(InvalidInput, match="Q4_0"):
+        prepare_gguf("Q3_K")

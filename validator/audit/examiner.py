@@ -17,21 +17,19 @@ from models.requests import GRID, SEEDED_SAMPLERS
 from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
 from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
-from scoring.evidence.channels import (
+from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
     GREEDY,
     GRID_IDS,
     LOGPROBS_IDS,
     SEEDED_IDS,
-    AnswerColumns,
     build_seeded_id,
-    compute_channel_statistics,
-    compute_log_ratios,
     get_channel,
     list_greedy_ids,
     list_text_ids,
 )
+from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, compute_log_ratios
 from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
 from scoring.records import PPM
 from validator.audit.claims import NO_EVIDENCE, ClaimReader

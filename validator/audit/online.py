@@ -8,7 +8,7 @@ from typing import Any
 from models.bundled import BUNDLED_NAME
 from models.requests import SAMPLER_NONE
 from scoring.errors import OracleError
-from scoring.evidence.channels import GREEDY
+from scoring.evidence.channel_ids import GREEDY
 from validator.audit.advice import explain_failure, is_fatal
 from validator.audit.asker import Asker
 from validator.audit.discovery import Discovered, Discovery, choose_served_model, find_declared
@@ -68,20 +68,13 @@ async def audit_endpoint(
             progress.spent_tokens += journal.kept.discovery_tokens
             for name, value in facts.describe().items():
                 screen.note(f"  {name:<20} {value}")
-            progress.evidence = examiner.begin(facts.channels)
+            progress.evidence = evidence = examiner.begin(facts.channels)
+            asks_greedy = GREEDY in evidence.log10_by_channel
             loop = AuditLoop(
                 progress,
                 job.limits,
                 endpoint=endpoint,
-                prober=Prober(
-                    progress.plan,
-                    facts,
-                    job.source,
-                    worker,
-                    asker,
-                    asks_greedy=GREEDY in progress.evidence.log10_by_channel,
-                    asks_needles=can_afford(job.limits.budget_tokens),
-                ),
+                prober=_build_prober(job, progress, facts, worker, asker, asks_greedy),
                 examiner=examiner,
                 worker=worker,
                 journal=journal,
@@ -94,6 +87,20 @@ async def audit_endpoint(
         raise
     finally:
         worker.close(lambda: context.__exit__(None, None, None))
+
+
+def _build_prober(
+    job: OnlineJob, progress: Progress, facts: EndpointFacts, worker: Worker, asker: Asker, asks_greedy: bool
+) -> Prober:
+    return Prober(
+        progress.plan,
+        facts,
+        job.source,
+        worker,
+        asker,
+        asks_greedy=asks_greedy,
+        asks_needles=can_afford(job.limits.budget_tokens),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

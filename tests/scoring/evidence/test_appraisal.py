@@ -2,9 +2,10 @@
 
 import pytest
 
-from scoring.evidence.appraisal import AuditAppraisal, build_evidence, describe_alternative
+from scoring.evidence.appraisal import UNKNOWN_NAME, AuditAppraisal, build_evidence, describe_alternative
 from scoring.evidence.audit import MISSING, Unit, build_audit_plan
-from scoring.evidence.channels import GRID_IDS, TEXT
+from scoring.evidence.channel_ids import GRID_IDS, TEXT
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 
 MU_PPM = {"text-any-v1": 20_000, "text-int4-c100-v1": 12_000}
 NAMED = ("int4", "int6", "hidden-prompt-safe")
@@ -49,6 +50,13 @@ def test_an_alternative_that_is_not_excluded_keeps_it_open():
 
 def test_the_finest_alternative_is_not_waited_for():
     assert add(add(build(), 6), 6, ratio=-0.1, names=("int8",)).is_settled
+
+
+@pytest.mark.parametrize("name", OTHER_WEIGHTS_IDS)
+def test_weights_that_nobody_named_are_neither_waited_for_nor_nameless(name):
+    evidence = add(add(build(), 6), 6, ratio=-0.1, names=(name,))
+    assert evidence.is_settled
+    assert add(build(), 6, ratio=3.0, names=(name,)).explanations[0].name == UNKNOWN_NAME
 
 
 def test_a_gross_cheat_is_proven():

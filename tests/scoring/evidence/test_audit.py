@@ -6,6 +6,7 @@ import pytest
 
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import (
+    _GROUPS,
     FITTED,
     FOREIGN_FACTOR,
     MISSING,
@@ -16,7 +17,16 @@ from scoring.evidence.audit import (
     build_wealth,
     compute_gains,
 )
-from scoring.evidence.channels import CHANNEL_STATISTIC_IDS, GRID_IDS, LOGPROBS, SEEDED, TEXT, find_ratio_cap
+from scoring.evidence.channel_ids import (
+    CHANNEL_STATISTIC_IDS,
+    GRID_IDS,
+    LOGPROBS,
+    SEEDED,
+    TEXT,
+    TEXT_ANY_ID,
+    find_ratio_cap,
+    get_channel,
+)
 
 FINE, ANY, RATIO = "seeded-margin-fine-v1", "text-any-v1", "text-int4-c100-v1"
 MU_PPM = {FINE: 50_000, ANY: 20_000, RATIO: 12_000}
@@ -39,6 +49,25 @@ def test_it_starts_at_one():
 def test_the_parts_of_the_wealth_sum_to_one():
     plan = build_audit_plan(dict.fromkeys(CHANNEL_STATISTIC_IDS, 50_000), (SEEDED, TEXT), False)
     assert sum(statistic.part for statistic in plan.statistics) == pytest.approx(1.0)
+
+
+def test_a_group_gets_its_weight_of_its_channel_and_shares_it_equally():
+    groups = [
+        (weight, names) for weight, names in _GROUPS if get_channel(names[0]) == TEXT and TEXT_ANY_ID not in names
+    ]
+    plan = build_audit_plan({name: 20_000 for _, names in groups for name in names}, (TEXT,), False)
+    parts = {statistic.id: statistic.part for statistic in plan.statistics}
+    whole = sum(weight for weight, _ in groups)
+    for weight, names in groups:
+        assert [parts[name] for name in names] == pytest.approx([weight / whole / len(names)] * len(names))
+
+
+def test_channels_share_the_wealth_equally_whatever_their_groups_weigh():
+    plan = build_audit_plan(dict.fromkeys(CHANNEL_STATISTIC_IDS, 50_000), (SEEDED, TEXT, LOGPROBS), False)
+    parts = dict.fromkeys((SEEDED, TEXT, LOGPROBS), 0.0)
+    for statistic in plan.statistics:
+        parts[get_channel(statistic.id)] += statistic.part
+    assert list(parts.values()) == pytest.approx([1 / 3] * 3)
 
 
 def test_answers_at_their_bounds_leave_it_where_it_is():

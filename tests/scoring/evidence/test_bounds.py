@@ -6,7 +6,7 @@ import random
 import pytest
 
 from scoring.errors import InvalidInput
-from scoring.evidence.bounds import compute_upper_bound_ppm
+from scoring.evidence.bounds import STAKES, compute_upper_bound_ppm
 
 
 def test_zeros_cost_about_log_one_over_delta_over_n():
@@ -17,10 +17,16 @@ def test_zeros_cost_about_log_one_over_delta_over_n():
 
 def test_the_bound_is_the_first_ppm_whose_capital_reaches_one_over_delta():
     def compute_capital(mean):
-        return sum((1 + share * mean / (1 - mean)) ** 300 for share in (2.0**-k for k in range(11))) / 11
+        return sum((1 + share * mean / (1 - mean)) ** 300 for share in STAKES) / len(STAKES)
 
     bound = compute_upper_bound_ppm([0] * 300, math.log(1e7))
     assert compute_capital((bound - 1) / 1e6) < 1e7 <= compute_capital(bound / 1e6)
+
+
+def test_one_large_value_among_thousands_costs_little_more_than_none():
+    # With stakes that halve, the whole one goes bankrupt and half of it bounds the mean by twice as much.
+    log = math.log(1e9)
+    assert compute_upper_bound_ppm([0] * 4999 + [1_000_000], log) < 1.3 * compute_upper_bound_ppm([0] * 5000, log)
 
 
 def test_more_requests_give_a_tighter_bound():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from models.requests import GRID_POWERS, GRID_TOP_PS
 from scoring.errors import InvalidInput
-from scoring.evidence import channels
-from scoring.evidence.channels import (
+from scoring.evidence import channel_ids, channels
+from scoring.evidence.channel_ids import (
     CAPS,
     CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
@@ -18,15 +18,19 @@ from scoring.evidence.channels import (
     LOGPROBS_IDS,
     SEEDED_IDS,
     TEXT_ANY_ID,
-    AnswerColumns,
     build_seeded_id,
     build_text_id,
-    compute_channel_statistics,
-    compute_log_ratios,
     get_channel,
     list_greedy_ids,
     list_text_ids,
 )
+from scoring.evidence.channels import (
+    AnswerColumns,
+    compute_channel_statistics,
+    compute_log_ratios,
+    mix_other_weights,
+)
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, compute_other_logprobs
 
 POINTS = len(GRID_IDS)
 
@@ -40,6 +44,7 @@ def build_answer(
     returned=None,
     is_greedy=False,
     certain_tokens=None,
+    entropy=None,
     **alternatives,
 ):
     tokens = SimpleNamespace(
@@ -48,7 +53,7 @@ def build_answer(
         margin=margin,
         gap=gap,
     )
-    return AnswerColumns(
+    answer = AnswerColumns(
         tokens=tokens,
         alternatives=alternatives,
         max_tokens=64,
@@ -57,6 +62,7 @@ def build_answer(
         is_greedy=is_greedy,
         certain_tokens=certain_tokens,
     )
+    return mix_other_weights(answer, entropy or (1.0,) * len(logprob))
 
 
 def build_alternative(logprob, margin=None, gap=None):
@@ -64,8 +70,8 @@ def build_alternative(logprob, margin=None, gap=None):
 
 
 def test_the_grid_is_that_of_the_engine():
-    assert channels.GRID_POWERS == GRID_POWERS
-    assert tuple(top_p / 1_000_000 for top_p in channels.GRID_TOP_PS_PPM) == GRID_TOP_PS
+    assert channel_ids.GRID_POWERS == GRID_POWERS
+    assert tuple(top_p / 1_000_000 for top_p in channel_ids.GRID_TOP_PS_PPM) == GRID_TOP_PS
 
 
 def test_every_statistic_has_one_id_and_a_channel():
@@ -130,10 +136,59 @@ def test_ratios_against_another_setting_are_taken_from_its_column():
     assert ratios["t111-p100"] == pytest.approx(-4.0)
 
 
+def build_row(hot, cold=-1.0):
+    return tuple(hot if name in ("t111-p100", "t125-p100", "t143-p100") else cold for name in GRID_IDS)
+
+
+def test_hot_tokens_where_the_claim_is_sure_speak_for_other_weights():
+    # The same gain at every temperature above 1, at a sure and at an open position.
+    sure, open_ = (
+        compute_log_ratios(build_answer(grid=(build_row(-0.5),) * 8, entropy=(value,) * 8)) for value in (0.1, 6.0)
+    )
+    for name in OTHER_WEIGHTS_IDS[:2]:
+        assert sure[name] > 1.4 * open_[name] > 0
+
+
+def test_other_weights_need_the_variants_that_they_are_made_of():
+    told = build_alternative((-0.5,) * 8)
+    some = compute_log_ratios(build_answer(int6=told, int4=told))
+    all_ = compute_log_ratios(build_answer(int6=told, int5=told, int4=told))
+    assert all_.keys() - some.keys() == {"int5", "other-weights-varied"}
+
+
+def test_other_weights_add_up_to_a_probability_over_the_vocabulary():
+    # A vocabulary of two: what a mixture gives to both is 1 at every entropy, so that its ratio to a claim has mean 1.
+    cold, warm = (0.9, 0.8, 0.75, 0.7, 0.6), {"int6": 0.5, "int5": 0.3, "int4": 0.01}
+    for entropy in (0.1, 1.0, 3.0, 6.0):
+        totals = dict.fromkeys(OTHER_WEIGHTS_IDS, 0.0)
+        for first in (True, False):
+            row = [math.log(value if first else 1 - value) for value in cold]
+            variants = {name: [math.log(value if first else 1 - value)] for name, value in warm.items()}
+            for name, (logprob,) in compute_other_logprobs([row], [entropy], variants).items():
+                totals[name] += math.exp(logprob)
+        assert totals == pytest.approx(dict.fromkeys(OTHER_WEIGHTS_IDS, 1.0))
+
+
 def test_the_winner_of_other_weights_speaks_for_them():
     told = build_alternative((-1.0,) * 8, margin=(0.0,) * 8, gap=(1.0,) * 8)
     found = compute_channel_statistics(build_answer(margin=(0.3,) * 8, gap=(1.0,) * 8, int4=told))
     assert found[build_seeded_id("int4")] > 990_000
+
+
+def test_a_seeded_answer_that_says_nothing_scores_nothing():
+    # A ratio of 1 in units of its cap would be more than its honest mean.
+    sure = build_alternative((0.0,) * 8, margin=(0.0,) * 8, gap=(20.0,) * 8)
+    found = compute_channel_statistics(build_answer(margin=(0.0,) * 8, gap=(20.0,) * 8, int4=sure))
+    assert {found[name] for name in (*SEEDED_IDS, build_seeded_id("int4"))} == {0}
+
+
+def test_a_seeded_ratio_counts_in_full_from_its_cap_on():
+    told = build_alternative((-1.0,) * 8, margin=(0.0,) * 8, gap=(1.0,) * 8)
+    ratio = 2.0 * math.exp(0.2 / channels.SEED_NOISE)  # one token at 0.2 below the winner that other weights explain
+    for count, expected in ((1, (ratio - 1) / 99), (2, 1.0)):
+        margins = (0.2,) * count + (0.0,) * (8 - count)
+        found = compute_channel_statistics(build_answer(margin=margins, gap=(1.0,) * 8, int4=told))
+        assert found[build_seeded_id("int4")] == pytest.approx(1e6 * expected, rel=0.01)
 
 
 def test_an_honest_answer_speaks_for_no_other_weights():
@@ -209,7 +264,7 @@ def test_at_temperature_0_an_answer_that_the_claimed_weights_give_speaks_for_no_
     sure = tuple((0.0,) * POINTS for _ in range(8))
     answer = build_answer(grid=sure, margin=(0.0,) * 8, is_greedy=True, int4=build_alternative((0.0,) * 8))
     found = compute_channel_statistics(answer)
-    assert [found[name] for name in list_greedy_ids(("int4",))] == [125_000, 10_000]
+    assert [found[name] for name in list_greedy_ids(("int4",))] == [50_000, 10_000]
 
 
 def test_at_temperature_0_the_answer_of_other_weights_speaks_for_them():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.errors import InvalidInput
-from scoring.evidence.channels import GRID_POWERS, GRID_TOP_PS_PPM
+from scoring.evidence.channel_ids import GRID_POWERS, GRID_TOP_PS_PPM
 from scoring.evidence.greedy import LARGEST_POWER, LEAST_TOKEN, compute_log_claim
 
 POWERS = tuple(power / 20 for power in GRID_POWERS)

@@ -156,8 +156,8 @@ def test_a_cell_says_what_its_bounds_rest_on(profile):
 
 WIDE = [
     ("seeded-margin-fine-v1", 95_000, 110_000),
-    ("text-int4-c8-v1", 95_000, 100_000),
-    ("text-int4-c8-v1", 120_000, 105_000),
+    ("text-int4-c20-v1", 95_000, 100_000),
+    ("text-int4-c20-v1", 120_000, 105_000),
 ]
 
 

@@ -8,7 +8,7 @@ from exchanges import PLAIN
 
 from models.load import encode_text
 from scoring.errors import Unavailable
-from scoring.evidence.channels import LOGPROBS_IDS
+from scoring.evidence.channel_ids import LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import LocalExaminer
 from validator.audit.needles import build_needle, find_code
