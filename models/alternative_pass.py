@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from models.alternatives import (
+    KIND_NUMERICS,
     KIND_SIBLING,
     KIND_WEIGHTS,
     Alternative,
@@ -174,6 +175,8 @@ def _open_weights(
     value = str(alternative.parameters[0][1])
     if alternative.kind == KIND_WEIGHTS:
         return shelf.open_variant(value)
+    if alternative.kind == KIND_NUMERICS:
+        return shelf.open_numerics(value)
     if alternative.kind == KIND_SIBLING:
         try:
             return shelf.open_sibling(value)

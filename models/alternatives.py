@@ -17,7 +17,8 @@ KIND_HIDDEN_PROMPT = "hidden-prompt"
 KIND_TRUNCATED_CONTEXT = "truncated-context"
 KIND_WRONG_TEMPLATE = "wrong-template"
 KIND_SIBLING = "sibling"
-KINDS = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_TRUNCATED_CONTEXT, KIND_WRONG_TEMPLATE, KIND_SIBLING)
+KIND_NUMERICS = "numerics"
+KINDS = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_TRUNCATED_CONTEXT, KIND_WRONG_TEMPLATE, KIND_SIBLING, KIND_NUMERICS)
 
 WEIGHTS = ("int8", "fp8", "int6", "int5", "int4")
 HIDDEN_PROMPTS = {
@@ -65,6 +66,10 @@ class SkippedAlternative:
     reason: str
 
 
+SECOND_RUN = Alternative(id="second-run", kind=KIND_NUMERICS, parameters=(("dtype", "fp32"),))
+"""The claimed weights once more in other numerics: no cheat, but the measure of a request's own noise."""
+
+
 def list_alternatives(loaded: LoadedModel, siblings: Sequence[str] = ()) -> list[Alternative]:
     """Return the alternatives to a claimed model in a fixed order, that model's own siblings last.
 
@@ -99,7 +104,7 @@ def build_alternative_prompt(
     `messages` is the conversation of the request; alternatives of weights keep the request's own prompt.
     """
     value = alternative.parameters[0][1]
-    if alternative.kind in (KIND_WEIGHTS, KIND_SIBLING):
+    if alternative.kind in (KIND_WEIGHTS, KIND_SIBLING, KIND_NUMERICS):
         return request.prompt_ids
     if alternative.kind == KIND_TRUNCATED_CONTEXT:
         ids = request.prompt_ids[-int(value) :]

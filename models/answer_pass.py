@@ -7,8 +7,17 @@ from typing import Any
 
 import torch
 
+from models.activation_proofs import ActivationProof, score_activation_proofs
 from models.alternative_pass import compute_alternative_columns
-from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, Alternative, AlternativeColumns, list_alternatives
+from models.alternatives import (
+    KIND_SIBLING,
+    KIND_WEIGHTS,
+    SECOND_RUN,
+    Alternative,
+    AlternativeColumns,
+    list_alternatives,
+)
+from models.claimed_noise import has_noise
 from models.load import LoadedModel, decode_tokens, load_model, render_prompt
 from models.packing import pack_linears
 from models.reference import (
@@ -25,7 +34,7 @@ from models.sure_answer import find_sure_answer
 from models.token_bytes import TokenBytes
 from models.tolerances import compute_answer_pits, skip_repeated
 from models.variant_weights import WeightsShelf
-from scoring.errors import Unavailable
+from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.channels import AnswerColumns, mix_other_weights
 
 WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
@@ -40,13 +49,15 @@ class Claim:
     """An answer to examine: the conversation, the claimed sampling, and the tokens that are to be accounted for.
 
     `found` is how a text became tokens, None when the provider gave ids. `returned` are the provider's own
-    log-probabilities (nats) of the first tokens, None when it gave none that belong to them.
+    log-probabilities (nats) of the first tokens, None when it gave none that belong to them. `proofs` are its
+    activation proofs, None when there are none.
     """
 
     messages: tuple[ChatMessage, ...]
     request: ReferenceRequest
     found: Retokenised | None = None
     returned: tuple[float, ...] | None = None
+    proofs: tuple[ActivationProof, ...] | None = None
 
 
 class ReferenceModel:
@@ -113,7 +124,8 @@ class ReferenceModel:
         """Return the columns of each claim, with the alternatives that apply to it; one prefill each.
 
         `bounded` alternatives are bet on and run on every claim. Other prompts only help to explain, and are run on the
-        first `explained` claims; other weights without a bound are left out.
+        first `explained` claims; other weights without a bound are left out. With SECOND_RUN among the bounded ones
+        every seeded claim is run once more in other numerics.
         """
         requests = [claim.request for claim in claims]
         tokens = [
@@ -131,6 +143,7 @@ class ReferenceModel:
             for place, row in enumerate(rows):
                 if isinstance(row, AlternativeColumns):
                     found[place][alternative.id] = row
+        second = self._run_again(requests) if SECOND_RUN.id in bounded else [None] * len(claims)
         return [
             mix_other_weights(
                 AnswerColumns(
@@ -141,11 +154,33 @@ class ReferenceModel:
                     is_greedy=claim.request.temperature == 0.0,
                     certain_tokens=None if claim.found is None else claim.found.certain_tokens,
                     returned=skip_repeated(claim.returned, claim.request.prompt_ids, claim.request.output_ids),
+                    second_run=again,
+                    activation_error=self._measure_proofs(claim),
                 ),
                 columns.entropy,
             )
-            for columns, alternatives, claim in zip(tokens, found, claims, strict=True)
+            for columns, alternatives, claim, again in zip(tokens, found, claims, second, strict=True)
         ]
+
+    def _run_again(self, requests: Sequence[ReferenceRequest]) -> list[AlternativeColumns | None]:
+        """Return the columns of seeded requests in other numerics, None for the others."""
+        seeded = [place for place, request in enumerate(requests) if has_noise(request)]
+        chosen = [requests[place] for place in seeded]
+        found: list[AlternativeColumns | None] = [None] * len(requests)
+        rows = compute_alternative_columns(self.loaded, SECOND_RUN, chosen, shelf=self._shelf)
+        for place, row in zip(seeded, rows, strict=True):
+            found[place] = row if isinstance(row, AlternativeColumns) else None
+        return found
+
+    def _measure_proofs(self, claim: Claim) -> float | None:
+        """Return the error of a claim's activation proofs, None without proofs or when they are of another answer."""
+        # Of a text that was cut anew the tokens may be others than those that the proofs are of.
+        if claim.proofs is None or claim.found is not None or not claim.request.output_ids:
+            return None
+        try:
+            return score_activation_proofs(self.loaded, claim.request, claim.proofs)
+        except InvalidInput:
+            return None
 
     def examine_settings(self, claims: Sequence[Claim], temperature: float, top_p: float) -> list[Any]:
         """Return the reference columns of claims as if other sampling had been asked for.
@@ -239,6 +274,9 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
         returned=None if columns.returned is None else columns.returned[start:stop],
         is_greedy=columns.is_greedy,
         certain_tokens=None if columns.certain_tokens is None else max(columns.certain_tokens - start, 0),
+        second_run=None if columns.second_run is None else cut(columns.second_run),
+        # One number for the whole answer, which the first window has.
+        activation_error=None if start else columns.activation_error,
     )
 
 

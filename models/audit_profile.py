@@ -1,7 +1,7 @@
 """From a collection of honest answers to the profile of an audit: cells, bounds, and what the hold-out reaches."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,19 +39,65 @@ from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2
 from scoring.records import PPM
 
 ONE_OVER_DELTA = 10_000_000
+BOUND_PLACES = 160
+"""Shares of delta in a main cell, one a statistic. More than there are statistics: a profile that was made when 110
+shared it, with 83 of them, leaves room for what extensions add (83 / 110 + 39 / 160 < 1)."""
 ENGINE = "transformers"
 VERIFIER_BATCH = 16
 
 
 def run(
-    task: AuditCalibration, out: Path, work: Path | None = None, progress: Progress = lambda done, total, what: None
+    task: AuditCalibration,
+    out: Path,
+    work: Path | None = None,
+    progress: Progress = lambda done, total, what: None,
+    base: ToleranceProfile | None = None,
 ) -> ToleranceProfile:
-    """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds."""
+    """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds.
+
+    With `base` only what that profile has no bounds for is measured and added to it (`extend_profile`).
+    """
     collection = Collection(work or get_collection_folder(task.model))
-    gather(task, collection, progress)
-    profile = build_profile(task, collection)
+    if base is None:
+        gather(task, collection, progress)
+        profile = build_profile(task, collection)
+    else:
+        gather(task, collection, progress, known=base.compute_mu_ppm().keys())
+        profile = extend_profile(base, task, collection)
     out.write_bytes(profile.encode())
     return profile
+
+
+def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: Collection) -> ToleranceProfile:
+    """Return a profile with the bounds that it lacks, from the honest answers of a collection in each of its cells.
+
+    What it has stays as it is, the reading of its hold-out included: that is of the statistics which it had then. A
+    wide cell without answers is not covered by what is added. Raises InvalidInput when the collection is of another
+    model or envelope, or has no answers of a main cell.
+    """
+    verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
+    envelope = (task.max_tokens, task.temperature_ppm, task.top_p_ppm)
+    if base.manifest_digest != verifier.manifest.compute_digest():
+        raise InvalidInput("the profile is of another model", "extend")
+    if (base.max_tokens, base.temperature_ppm, base.top_p_ppm) != envelope or base.strata != STRATA_V2:
+        raise InvalidInput("the profile was made in another envelope", "extend")
+    names = [item.id for item in list_calibrated_alternatives(verifier)]
+    measured = {cell.name: cell for cell in _build_cells(task, collection, names, verifier.device).values()}
+    missing = [cell.name for cell in base.cells if cell.role == MAIN and cell.name not in measured]
+    if missing:
+        raise InvalidInput(f"no honest answers of {missing[0]}", "cells")
+    known = base.compute_mu_ppm().keys()
+    cells = tuple(_extend_cell(cell, measured.get(cell.name), known) for cell in base.cells)
+    is_short = is_development(cell.requests for cell in cells if cell.role == MAIN)
+    return replace(base, cells=cells, development=is_short)
+
+
+def _extend_cell(cell: Cell, measured: Cell | None, known: Container[str]) -> Cell:
+    if measured is None:
+        return cell
+    added = tuple(item for item in measured.measurements if item.statistic not in known)
+    fewest = min((item.n for item in added if item.stratum == ALL), default=cell.requests)
+    return replace(cell, measurements=(*cell.measurements, *added), requests=min(cell.requests, fewest))
 
 
 def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
@@ -87,8 +133,8 @@ def _build_cells(
     task: AuditCalibration, collection: Collection, names: Sequence[str], device: str
 ) -> dict[ProviderCell, Cell]:
     """Return the measured cells, with the statistics that every main cell has in every stratum."""
-    # One bound for each statistic and main cell; what has few requests is covered, not bounded.
-    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * len(CHANNEL_STATISTIC_IDS))
+    # One bound for each place and main cell; what has few requests is covered, not bounded.
+    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * BOUND_PLACES)
     measured = {
         cell: measure(_read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, log_one_over_delta)
         for cell in (*task.cells, *task.wide_cells)

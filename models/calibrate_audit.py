@@ -7,23 +7,43 @@ no choice was made on them. The sampling that mu is for is the envelope of the t
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_up
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from models.alternatives import KIND_HIDDEN_PROMPT, KIND_WEIGHTS, KIND_WRONG_TEMPLATE, Alternative, list_alternatives
+from models.alternatives import (
+    KIND_HIDDEN_PROMPT,
+    KIND_WEIGHTS,
+    KIND_WRONG_TEMPLATE,
+    SECOND_RUN,
+    Alternative,
+    list_alternatives,
+)
 from models.collection import SHARD, Answered, Collection, Progress, Question
 from models.convert import get_cache_dir
-from models.gather import build_honest_answerer, gather_alternative, gather_answers, gather_reference
+from models.gather import (
+    build_honest_answerer,
+    gather_activations,
+    gather_alternative,
+    gather_answers,
+    gather_reference,
+)
 from models.journal import Row, open_journal, read_journal
 from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput
-from scoring.evidence.channel_ids import GREEDY, PROMPT_ALTERNATIVES, WEIGHTS_ALTERNATIVES
+from scoring.evidence.channel_ids import (
+    ACTIVATIONS_IDS,
+    GREEDY,
+    OWN_NOISE_ID,
+    PROMPT_ALTERNATIVES,
+    WEIGHTS_ALTERNATIVES,
+    list_statistics_of,
+)
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, ProbeOutline, build_outline
 from scoring.probes import PointEnvelope
@@ -180,20 +200,30 @@ def get_collection_folder(model: str) -> Path:
     return get_cache_dir() / "collections" / name
 
 
-def gather(task: AuditCalibration, collection: Collection, progress: Progress) -> None:
-    """Do every step that is not done yet: prompts, answers, and passes."""
+def gather(
+    task: AuditCalibration, collection: Collection, progress: Progress, known: Container[str] = frozenset()
+) -> None:
+    """Do every step that is not done yet: prompts, answers, and the passes for statistics that are not `known`."""
     from models.variant_weights import WeightsShelf
 
     groups = answer_cells(task, collection, progress)
     verifier = _open(task, VERIFIER_DTYPE, "sdpa")
     for group, answers in groups.items():
         gather_reference(collection, group, answers, verifier, progress)
+    drawn = {group: answers for group, answers in groups.items() if not is_greedy(group)}
+    if any(name not in known for name in ACTIVATIONS_IDS):
+        for group, answers in drawn.items():
+            gather_activations(collection, group, answers, verifier, progress)
     shelf = WeightsShelf(verifier)
+    if OWN_NOISE_ID not in known:
+        for group, answers in drawn.items():
+            gather_alternative(collection, group, answers, verifier, SECOND_RUN, shelf, progress)
     for alternative in list_calibrated_alternatives(verifier):
         if task.alternatives is not None and alternative.id not in task.alternatives:
             continue
         for group, answers in groups.items():
-            if is_greedy(group) and alternative.kind != KIND_WEIGHTS:
+            wanted = list_statistics_of(alternative.id, is_greedy(group))
+            if all(name in known for name in wanted):
                 continue
             part = answers[: count_alternative_answers(task, len(answers))]
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)

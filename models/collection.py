@@ -26,10 +26,10 @@ from scoring.hashing import tagged_digest
 from scoring.records import PPM
 
 SHARD = 64
-REFERENCE = "reference"
+REFERENCE, ACTIVATIONS = "reference", "activations"
 _TOKEN_COLUMNS = ("logprob", "raw_logprob", "rank", "entropy", "pit_low", "pit_high", "grid_logprob", "margin", "gap")
 _ALTERNATIVE_COLUMNS = ("logprob", "margin", "gap")
-_LOGPROBS, _LOGPROB_STEPS = "logprobs_e4", 10_000
+_LOGPROBS, _LOGPROB_STEPS, _PROOFS = "logprobs_e4", 10_000, "proofs"
 
 Progress = Callable[[int, int, str], None]
 """Hears (done, total, what) after every write."""
@@ -53,7 +53,8 @@ class Question:
 class Answered:
     """A question and the tokens that came back for it; `prompt_tokens` is what the provider says of the prompt.
 
-    `logprobs` is what the provider says of each token (temperature 1, no filter), None where nobody asked.
+    `logprobs` is what the provider says of each token (temperature 1, no filter), `proofs` its activation proofs in
+    base64 (`models.activation_proofs`); None where nobody asked.
     """
 
     question: Question
@@ -61,6 +62,7 @@ class Answered:
     prompt_tokens: int
     is_cheated: bool = False
     logprobs: tuple[float, ...] | None = None
+    proofs: tuple[str, ...] | None = None
 
     def to_reference_request(self) -> ReferenceRequest:
         """Return the claim that is tested: these tokens, from this prompt, with this seed."""
@@ -84,6 +86,7 @@ def build_generation_request(question: Question) -> GenerationRequest:
         top_p=question.top_p_ppm / PPM,
         seed=question.sampler_seed,
         logprobs=0,
+        proves_activations=True,
     )
 
 
@@ -115,6 +118,7 @@ class Collection:
                     prompt_tokens=row["prompt_tokens"],
                     is_cheated=row["is_cheated"],
                     logprobs=_read_logprobs(row),
+                    proofs=tuple(row[_PROOFS]) if _PROOFS in row else None,
                 )
             )
         return found
@@ -133,6 +137,7 @@ class Collection:
                     "prompt_tokens": answer.prompt_tokens,
                     "is_cheated": answer.is_cheated,
                     **_write_logprobs(answer),
+                    **({} if answer.proofs is None else {_PROOFS: list(answer.proofs)}),
                     "spent_ms": spent_ms,
                 }
                 for answer in answers
@@ -183,6 +188,13 @@ def _read_logprobs(row: dict[str, Any]) -> tuple[float, ...] | None:
 def pack_token_statistics(rows: Sequence[TokenStatistics]) -> dict[str, NDArray[Any]]:
     """Return the columns of some answers, joined, with their lengths."""
     return _pack(rows, _TOKEN_COLUMNS)
+
+
+def pack_activation_errors(errors: Sequence[float | None]) -> dict[str, NDArray[Any]]:
+    """Return the error of each answer's activation proofs as a column of one number; None has the length -1."""
+    known = [value for value in errors if value is not None]
+    lengths = [-1 if value is None else 1 for value in errors]
+    return {"error": np.array(known, np.float32), "length": np.array(lengths, np.int32)}
 
 
 def pack_alternative_columns(rows: Sequence[AlternativeColumns | SkippedAlternative]) -> dict[str, NDArray[Any]]:

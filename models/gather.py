@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from models.alternatives import KIND_WEIGHTS, Alternative
+from models.activation_proofs import parse_proofs, score_activation_proofs
+from models.alternatives import KIND_NUMERICS, KIND_WEIGHTS, Alternative
 from models.collection import (
+    ACTIVATIONS,
     REFERENCE,
     Answered,
     Collection,
     Progress,
     Question,
     build_generation_request,
+    pack_activation_errors,
     pack_alternative_columns,
     pack_token_statistics,
     reseed,
@@ -36,6 +39,7 @@ def build_honest_answerer(loaded: LoadedModel, batch: int) -> Answerer:
                 output_ids=generation.token_ids,
                 prompt_tokens=len(question.prompt_ids),
                 logprobs=tuple(item.logprob for item in generation.logprobs or ()),
+                proofs=generation.activation_proofs,
             )
             for question, generation in zip(questions, generate(loaded, requests, max_rows=batch), strict=True)
         ]
@@ -75,6 +79,24 @@ def gather_reference(
         progress(shard.stop, len(answers), f"reference {group}")
 
 
+def gather_activations(
+    collection: Collection, group: str, answers: Sequence[Answered], loaded: LoadedModel, progress: Progress
+) -> None:
+    """Hold the activation proofs of all answers of a group against the reference's own run; without proofs nothing."""
+    if not any(answer.proofs for answer in answers):
+        return
+    for shard in collection.find_missing_shards(group, ACTIVATIONS, len(answers)):
+        errors = [_measure_proofs(loaded, answers[index]) for index in shard]
+        collection.write_shard(group, ACTIVATIONS, shard, pack_activation_errors(errors))
+        progress(shard.stop, len(answers), f"{ACTIVATIONS} {group}")
+
+
+def _measure_proofs(loaded: LoadedModel, answer: Answered) -> float | None:
+    if answer.proofs is None or not answer.output_ids:
+        return None
+    return score_activation_proofs(loaded, answer.to_reference_request(), parse_proofs(answer.proofs))
+
+
 def gather_alternative(
     collection: Collection,
     group: str,
@@ -90,7 +112,7 @@ def gather_alternative(
     for shard in collection.find_missing_shards(group, alternative.id, len(answers)):
         part = [answers[index] for index in shard]
         requests = [answer.to_reference_request() for answer in part]
-        if alternative.kind != KIND_WEIGHTS:
+        if alternative.kind not in (KIND_WEIGHTS, KIND_NUMERICS):
             requests = [replace(request, seed=None, sampler=SAMPLER_NONE) for request in requests]
         messages = [answer.question.messages for answer in part]
         rows = compute_alternative_columns(loaded, alternative, requests, messages, shelf=shelf)

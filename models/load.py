@@ -24,7 +24,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.t
 class LoadedModel:
     """A model ready to run: the torch module in evaluation mode, its tokenizer and what they are.
 
-    `end_ids` are the tokens that end an answer.
+    `end_ids` are the tokens that end an answer, `source` is the name that it was loaded by.
     """
 
     model: Any
@@ -34,6 +34,7 @@ class LoadedModel:
     device: str
     attention: str
     end_ids: frozenset[int]
+    source: str
 
 
 def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", attn: str = "sdpa") -> LoadedModel:
@@ -57,6 +58,7 @@ def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", 
         device=place,
         attention=attn,
         end_ids=_collect_end_ids(model, tokenizer),
+        source=name_or_path,
     )
     if name_or_path != BUNDLED:
         from models.self_check import verify_supported

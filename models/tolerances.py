@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from models.collection import REFERENCE, Answered, Collection
+from models.alternatives import SECOND_RUN
+from models.collection import ACTIVATIONS, REFERENCE, Answered, Collection
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
 from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS
@@ -44,8 +45,11 @@ def read_answer_columns(
     """Yield the columns of each answer with every alternative that was run on it."""
     count = len(answers)
     streams = {name: collection.read_columns(group, name, count) for name in alternatives}
+    second = collection.read_columns(group, SECOND_RUN.id, count)
+    proven = collection.read_columns(group, ACTIVATIONS, count)
     for answer, tokens in zip(answers, collection.read_columns(group, REFERENCE, count), strict=False):
         found = {name: next(stream, None) for name, stream in streams.items()}
+        again, error = next(second, None), next(proven, None)
         columns = AnswerColumns(
             tokens=build_tokens(tokens or EMPTY),
             alternatives={name: build_tokens(told) for name, told in found.items() if told is not None},
@@ -53,6 +57,8 @@ def read_answer_columns(
             pits=compute_answer_pits(tokens or EMPTY, answer.question.prompt_ids, answer.output_ids),
             returned=skip_repeated(answer.logprobs, answer.question.prompt_ids, answer.output_ids),
             is_greedy=answer.question.temperature_ppm == 0,
+            second_run=None if again is None else build_tokens(again),
+            activation_error=None if error is None else error["error"][0],
         )
         yield mix_other_weights(columns, columns.tokens.entropy)
 

@@ -70,6 +70,16 @@ class WeightsShelf:
         assert self._held is not None
         return self._held
 
+    def open_numerics(self, dtype: str) -> LoadedModel:
+        """Return the claimed model in another dtype, its weights rounded from their source anew."""
+        if self._name != f"dtype:{dtype}" or self._held is None:
+            self._drop()
+            claimed = self._claimed
+            other = load_model(claimed.source, dtype=dtype, device=claimed.device, attn=claimed.attention)
+            self._hold(f"dtype:{dtype}", other)
+        assert self._held is not None
+        return self._held
+
     def _drop(self) -> None:
         self._name, self._held = "", None
 

@@ -26,12 +26,14 @@ from typing import Self
 from scoring.errors import InvalidInput
 from scoring.evidence.algebra import add_logs, minimise_logs
 from scoring.evidence.channel_ids import (
+    ACTIVATIONS_IDS,
     CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
     GRID_IDS,
     LOGPROBS_IDS,
     MARGIN_IDS,
     NOISE_ID,
+    OWN_NOISE_ID,
     PIT_IDS,
     PROMPT_ALTERNATIVES,
     SEEDED,
@@ -121,6 +123,7 @@ _GRID_TEXT_IDS = frozenset(list_text_ids(GRID_IDS))
 _GROUPS = (
     (3, MARGIN_IDS),
     (3, (NOISE_ID,)),
+    (1, (OWN_NOISE_ID,)),
     (4, tuple(map(build_seeded_id, WEIGHTS_ALTERNATIVES))),
     (1, LOGPROBS_IDS),
     (1, (TEXT_ANY_ID,)),
@@ -131,6 +134,7 @@ _GROUPS = (
     (2, list_text_ids(PROMPT_ALTERNATIVES)),
     (1, GREEDY_IDS),
     (1, list_greedy_ids(WEIGHTS_ALTERNATIVES)),
+    (1, ACTIVATIONS_IDS),
 )
 """Statistics that share a part of their channel's wealth equally, and that part in relation to its siblings'."""
 

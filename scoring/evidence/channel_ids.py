@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 from scoring.evidence.pit import BETA_SHAPES
 
-SEEDED, TEXT, LOGPROBS, GREEDY = "seeded", "text", "logprobs", "greedy"
-CHANNELS = (SEEDED, TEXT, LOGPROBS, GREEDY)
+SEEDED, TEXT, LOGPROBS, GREEDY, ACTIVATIONS = "seeded", "text", "logprobs", "greedy", "activations"
+CHANNELS = (SEEDED, TEXT, LOGPROBS, GREEDY, ACTIVATIONS)
 
 CAPS = (20, 100)
 SEEDED_CAP = 100
@@ -25,6 +25,8 @@ NOISE_ID = f"seeded-noise-c{SEEDED_CAP}-v1"
 """Wide against honest noise in the seeded scores: `statistics.compute_noise_log_ratio`."""
 SEEDED_IDS = (*MARGIN_IDS, NOISE_ID)
 """The seeded statistics of the reference pass alone."""
+OWN_NOISE_ID = "seeded-own-noise-v1"
+"""Margins in units of the request's own numerical noise, from a second run in other numerics."""
 TEXT_ANY_ID = "text-any-v1"
 WEIGHTS_ALTERNATIVES = ("int8", "fp8", "int6", "int5", "int4")
 PROMPT_ALTERNATIVES = (
@@ -38,6 +40,7 @@ PROMPT_ALTERNATIVES = (
 _TEXT_ALTERNATIVES = (*GRID_IDS, *OTHER_WEIGHTS_IDS, *PIT_IDS, *WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
 LOGPROBS_IDS = ("logprobs-short-fine-v1", "logprobs-short-coarse-v1")
 GREEDY_IDS = ("greedy-margin-fine-v1", "greedy-margin-coarse-v1")
+ACTIVATIONS_IDS = ("activations-error-fine-v1", "activations-error-coarse-v1")
 
 
 def build_text_id(alternative: str, cap: int) -> str:
@@ -62,12 +65,14 @@ def list_greedy_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
 
 CHANNEL_STATISTIC_IDS = (
     *SEEDED_IDS,
+    OWN_NOISE_ID,
     *(build_seeded_id(name) for name in WEIGHTS_ALTERNATIVES),
     *LOGPROBS_IDS,
     TEXT_ANY_ID,
     *list_text_ids(_TEXT_ALTERNATIVES),
     *GREEDY_IDS,
     *list_greedy_ids(WEIGHTS_ALTERNATIVES),
+    *ACTIVATIONS_IDS,
 )
 """Every statistic of an audit, in the order of a profile."""
 
@@ -80,7 +85,15 @@ _RATIO_CAPS = {
 
 def holds_for_all(statistic_id: str) -> bool:
     """Return whether a statistic is the same number against every sampling of the claimed weights."""
-    return get_channel(statistic_id) == LOGPROBS or statistic_id in _GREEDY_RATIO_IDS
+    return get_channel(statistic_id) in (LOGPROBS, ACTIVATIONS) or statistic_id in _GREEDY_RATIO_IDS
+
+
+def list_statistics_of(alternative: str, is_greedy: bool) -> tuple[str, ...]:
+    """Return the statistics that an alternative's pass over answers at temperature 0, or over others, is run for."""
+    if is_greedy:
+        return list_greedy_ids((alternative,)) if alternative in WEIGHTS_ALTERNATIVES else ()
+    seeded = (build_seeded_id(alternative),) if alternative in WEIGHTS_ALTERNATIVES else ()
+    return (*seeded, *list_text_ids((alternative,)))
 
 
 def find_ratio_cap(statistic_id: str) -> int | None:

@@ -1,12 +1,13 @@
 """The statistics of an audit: every channel's numbers in [0, 1] for one request, integer ppm, from columns per token.
 
-Two kinds, each betted on as a bounded mean (`scoring.evidence.wealth`):
+Three kinds, each betted on as a bounded mean (`scoring.evidence.wealth`):
 
 * *ratios* `text-...-cC`: `g = min(LR, C) / C`, LR the likelihood ratio of the answer under one alternative against the
   claim. The bet at the stake 1/mu is `min(LR, C) / U` with U = C mu: a capped likelihood ratio divided by the bound of
   its honest mean. With exact numerics `E[LR | prompt] = 1` for every prompt, so that only numerics move it. A bound
   costs about 20 C / n of U, hence two caps: the small one for alternatives that need many requests anyway, the large
   one for those that need few.
+* *means*: margins and log-probabilities beyond what honest numerics cost, the error of activation proofs, clipped;
 * *one-sided ratios* of seeded scores, `seeded-...-cC`: `g = max(min(LR, C) - 1, 0) / (C - 1)`, LR that of a noise
   model, and `text-any`: `g = 1 - exp(-max(llr, 0) / 2)`. Both give 0 to an answer without information and about 1 to a
   gross deviation; the honest mean is small but depends on the prompts. Of the two the first is the steeper: an answer
@@ -25,6 +26,7 @@ from typing import Protocol
 
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import (
+    ACTIVATIONS_IDS,
     CAPS,
     GREEDY_IDS,
     GRID_IDS,
@@ -33,6 +35,7 @@ from scoring.evidence.channel_ids import (
     LOGPROBS_IDS,
     MARGIN_IDS,
     NOISE_ID,
+    OWN_NOISE_ID,
     SEEDED_CAP,
     TEXT_ANY_ID,
     WEIGHTS_ALTERNATIVES,
@@ -76,6 +79,12 @@ LOGPROBS_SCALES = ((0.1, 0.1), (0.2, 0.3))
 """Nats from which a shortfall of one log-probability counts, and over how many more it comes to count in full, in the
 order of LOGPROBS_IDS. Honest bf16 against bf16 falls short by 0.02 in the mean, and hardly ever by more than the start.
 """
+ACTIVATION_SCALES = ((0.12, 0.08), (0.2, 0.3))
+"""Error of activation proofs from which an answer counts, and over how much more it comes to count in full, in the
+order of ACTIVATIONS_IDS. Honest bf16 and fp32 stay below 0.12 in the mean; int8 weights lie at 0.16, int6 at 0.45."""
+OWN_NOISE_UNITS = 8.0
+LEAST_OWN_NOISE, MOST_OWN_NOISE = 0.01, 1.0
+"""Logit units: no request is so quiet that every margin is wild, and one wild token is not the noise of all."""
 UNTOLD = -1_000.0
 """Servers that follow OpenAI write -9999 for a token that is not among the twenty likeliest: no log-probability."""
 
@@ -101,6 +110,8 @@ class AnswerColumns:
     None where a repetition penalty may have moved it; it may lack the end token. With
     `is_greedy` temperature 0 was asked for, and the alternatives are at `greedy.GREEDY_TEMPERATURE`. Positions from
     `certain_tokens` on are in doubt (None: none is): the claim is taken to give them probability 1 under any sampling.
+    `second_run` is the answer under the claimed weights in other numerics, `activation_error` in [0, 1] how far the
+    provider's activation proofs are from the reference's own states; None where there is none.
     """
 
     tokens: TokenColumns
@@ -111,6 +122,8 @@ class AnswerColumns:
     returned: Sequence[float | None] | None = None
     is_greedy: bool = False
     certain_tokens: int | None = None
+    second_run: AlternativeTokens | None = None
+    activation_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +162,9 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
         found.update(zip(MARGIN_IDS, compute_statistics(answer.tokens, answer.max_tokens, MARGIN_IDS), strict=True))
         found[NOISE_ID] = _exceed(compute_noise_log_ratio(answer.tokens, answer.max_tokens))
         found.update(_compute_seeded_ratios(answer))
+        found.update(_compute_own_noise(answer))
     found.update(zip(LOGPROBS_IDS, _compute_shortfalls(answer), strict=False))
+    found.update(zip(ACTIVATIONS_IDS, _scale_activation_error(answer.activation_error), strict=False))
     ratios = compute_log_ratios(answer)
     # A member of the grid that is itself the claim has the ratio 1.
     mixed = [ratios.get(name, 0.0) for name in ANY_ALTERNATIVES]
@@ -185,6 +200,39 @@ def _compute_shortfalls(answer: AnswerColumns) -> list[int]:
             for total, (start, clip) in zip(totals, LOGPROBS_SCALES, strict=True):
                 total[place] += min(max(short - start, 0.0) / clip, 1.0)
     return [to_ppm(min(total) / count) for total in totals]
+
+
+def _compute_own_noise(answer: AnswerColumns) -> dict[str, int]:
+    """Return the mean margin in units of the request's own noise, OWN_NOISE_UNITS of them counting in full.
+
+    The noise is the mean distance of the claimed token's lead (gap of a winner, minus the margin of another) between
+    two runs of the same weights in different numerics. A token that wins in either of them has no margin.
+    """
+    second = answer.second_run
+    if second is None or second.margin is None or second.gap is None:
+        return {}
+    limit = answer.max_tokens
+    own = list(zip(answer.tokens.margin or (), answer.tokens.gap or (), strict=True))[:limit]
+    other = list(zip(second.margin, second.gap, strict=True))[:limit]
+    if len(own) != len(other) or any(math.isnan(value) for pair in (*own, *other) for value in pair):
+        raise InvalidInput("must be a number for each token in both runs", "second_run")
+    pairs = [(_compute_lead(*first), _compute_lead(*again)) for first, again in zip(own, other, strict=True)]
+    distances = [min(abs(first - again), MOST_OWN_NOISE) for first, again in pairs if first != again]
+    noise = max(sum(distances) / max(len(pairs), 1), LEAST_OWN_NOISE)
+    behind = sum(min(max(-max(pair), 0.0) / (OWN_NOISE_UNITS * noise), 1.0) for pair in pairs)
+    return {OWN_NOISE_ID: to_ppm(behind / max(len(pairs), limit / 2))}
+
+
+def _compute_lead(margin: float, gap: float) -> float:
+    return -margin if margin > 0.0 else gap
+
+
+def _scale_activation_error(error: float | None) -> list[int]:
+    if error is None:
+        return []
+    if math.isnan(error):
+        raise InvalidInput("must be a number", "activation_error")
+    return [to_ppm((error - start) / range_) for start, range_ in ACTIVATION_SCALES]
 
 
 def _compute_greedy(answer: AnswerColumns) -> dict[str, int]:

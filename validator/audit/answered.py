@@ -1,12 +1,14 @@
 """The answer of one exchange: an OpenAI chat completion, hostile bytes that were parsed but not believed.
 
 Unknown fields are ignored. Everything that is read is checked for type and size: text, log-probabilities, usage, the
-receipt, and token ids (`choices[0].token_ids` as vLLM and we return them, or the ids inside `logprobs.content`).
+receipt, activation proofs, and token ids (`choices[0].token_ids` as vLLM and we return them, or the ids inside
+`logprobs.content`).
 """
 
 import re
 from dataclasses import dataclass
 
+from models.activation_proofs import ActivationProof, parse_proofs
 from models.requests import MAX_TOP_LOGPROBS
 from scoring import canonical
 from scoring.errors import InvalidInput
@@ -33,6 +35,7 @@ class Answered:
     completion_tokens: int | None = None
     model: str | None = None
     receipt: bytes | None = None
+    proofs: tuple[ActivationProof, ...] | None = None
     has_refusal: bool = False
     has_reasoning: bool = False
 
@@ -70,6 +73,7 @@ def parse_answered(document: object, max_tokens: int | None) -> Answered:
         completion_tokens=completion_tokens,
         model=_parse_model(answer.get("model")),
         receipt=encode_receipt(answer.get("quiver_receipt"), "quiver_receipt"),
+        proofs=None if answer.get("quiver_toploc") is None else parse_proofs(answer["quiver_toploc"]),
         has_refusal=bool(message.get("refusal")),
         has_reasoning=any(message.get(name) for name in ("reasoning", "reasoning_content")),
     )

@@ -60,7 +60,7 @@ class ClaimReader:
             sampler=self._find_sampler(exchange),
         )
         self._model.check(request)
-        claim = Claim(messages=exchange.messages, request=request)
+        claim = Claim(messages=exchange.messages, request=request, proofs=exchange.proofs)
         if exchange.token_ids is None:
             claim = self._find_tokens(claim, exchange)
             self._model.check(claim.request)

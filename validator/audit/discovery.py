@@ -73,6 +73,7 @@ class Discovery:
                 top_logprobs=max((len(entry.top) for entry in first.logprobs or ()), default=0),
                 has_usage=first.prompt_tokens is not None,
                 has_receipts=first.receipt is not None,
+                has_activation_proofs=first.proofs is not None,
                 streams=streamed is not None,
                 has_stream_usage=has_stream_usage,
                 has_stream_token_ids=streamed is not None and streamed.token_ids is not None,

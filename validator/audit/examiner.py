@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 
+from models.alternatives import SECOND_RUN
 from models.answer_pass import Claim as ClaimedAnswer
 from models.answer_pass import ReferenceModel, cut_columns
 from models.profiles import find_profile
@@ -18,16 +19,16 @@ from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
 from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
 from scoring.evidence.channel_ids import (
+    ACTIVATIONS_IDS,
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
     GREEDY,
     GRID_IDS,
     LOGPROBS_IDS,
+    OWN_NOISE_ID,
     SEEDED_IDS,
-    build_seeded_id,
     get_channel,
-    list_greedy_ids,
-    list_text_ids,
+    list_statistics_of,
 )
 from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, compute_log_ratios
 from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
@@ -139,11 +140,12 @@ class LocalExaminer:
         if self._profile is None:
             return {item.id for item in self._model.alternatives}
         planned = {statistic.id for statistic in self._get_plan().statistics}
-        return {
+        named = {
             item.id
             for item in self._model.alternatives
-            if planned & {build_seeded_id(item.id), *list_text_ids((item.id,)), *list_greedy_ids((item.id,))}
+            if planned.intersection((*list_statistics_of(item.id, False), *list_statistics_of(item.id, True)))
         }
+        return named | ({SECOND_RUN.id} if OWN_NOISE_ID in planned else set())
 
     def _explain(self, outcome: Outcome, note: str) -> AuditAppraisal:
         """Return the appraisal of an outcome that cannot be re-run: the smallest factor when the provider caused it."""
@@ -165,7 +167,8 @@ class LocalExaminer:
         windows = [cut_columns(columns, start, self._window, size) for start in starts]
         is_drawn = outcome.is_drawn and outcome.max_tokens <= self._window
         units = tuple(
-            self._build_unit(window, is_drawn and place == 0) for place, window in zip(count(), windows, strict=False)
+            self._build_unit(window, is_drawn and place == 0, place == 0)
+            for place, window in zip(count(), windows, strict=False)
         )
         self._examined.append((_cut_claim(claim, self._window), is_drawn))
         extra = None if outcome.prompt_tokens is None else outcome.prompt_tokens - len(claim.request.prompt_ids)
@@ -180,11 +183,12 @@ class LocalExaminer:
             )
         )
 
-    def _build_unit(self, window: AnswerColumns, is_drawn: bool) -> Unit:
+    def _build_unit(self, window: AnswerColumns, is_drawn: bool, is_first: bool) -> Unit:
         settings = range(len(GRID_IDS)) if self._settings.claim is Claim.WEIGHTS else ()
-        # Log-probabilities that are left out, or that belong to other tokens, bet the smallest factor.
+        # Log-probabilities and proofs that are left out, or that belong to other tokens, bet the smallest factor.
         planned = {item.id for item in self._get_plan().statistics}
-        left_out = {} if window.is_greedy else dict.fromkeys(planned.intersection(LOGPROBS_IDS), 0)
+        owed = (*LOGPROBS_IDS, *(ACTIVATIONS_IDS if is_first else ()))
+        left_out = {} if window.is_greedy else dict.fromkeys(planned.intersection(owed), 0)
         return Unit(
             statistics_ppm={**left_out, **compute_channel_statistics(window)},
             by_settings={place: compute_channel_statistics(replace(window, settings=place)) for place in settings},

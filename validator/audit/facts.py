@@ -33,6 +33,7 @@ class EndpointFacts:
     top_logprobs: int = 0
     has_usage: bool = False
     has_receipts: bool = False
+    has_activation_proofs: bool = False
     streams: bool = False
     has_stream_usage: bool = False
     has_stream_token_ids: bool = False
@@ -45,7 +46,7 @@ class EndpointFacts:
         """Return the channels that this endpoint leaves open; with a seed nothing is gained by temperature 0."""
         is_seeded = self.sampler != SAMPLER_NONE
         offered = {"seeded": is_seeded, "text": True, "logprobs": self.has_logprobs}
-        offered |= {"greedy": not is_seeded, "usage": self.has_usage}
+        offered |= {"greedy": not is_seeded, "activations": self.has_activation_proofs, "usage": self.has_usage}
         return tuple(name for name, is_open in offered.items() if is_open)
 
     def describe(self) -> dict[str, str]:
@@ -67,6 +68,7 @@ class EndpointFacts:
             "usage": "reported" if self.has_usage else "not reported",
             "streaming": stream,
             "signed receipts": "yes" if self.has_receipts else "no",
+            "activation proofs": "yes" if self.has_activation_proofs else "no",
             "refused parameters": refused or "none of those we use",
             "a wrong parameter": self.wrong_parameter or "not tried",
             "channels": self._describe_channels(),
@@ -75,6 +77,7 @@ class EndpointFacts:
     def _describe_channels(self) -> str:
         """Return what is judged."""
         words = {"usage": "usage (alarm only)", "logprobs": "log-probabilities", "greedy": "temperature 0"}
+        words["activations"] = "activation proofs"
         return ", ".join(words.get(name, name) for name in self.channels)
 
     def to_json(self) -> dict[str, Any]:

@@ -53,5 +53,7 @@ def find_channels(entries: Sequence[Entry]) -> tuple[str, ...]:
     logprobs = any(exchange.logprobs for exchange in exchanges)
     greedy = any(exchange.temperature == 0.0 for exchange in exchanges)
     usage = any(exchange.prompt_tokens is not None for exchange in exchanges)
-    offered = (("seeded", seeded), ("text", True), ("logprobs", logprobs), ("greedy", greedy), ("usage", usage))
-    return tuple(name for name, is_open in offered if is_open)
+    proofs = any(exchange.proofs for exchange in exchanges)
+    offered = {"seeded": seeded, "text": True, "logprobs": logprobs, "greedy": greedy}
+    offered |= {"activations": proofs, "usage": usage}
+    return tuple(name for name, is_open in offered.items() if is_open)

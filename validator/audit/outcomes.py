@@ -58,6 +58,7 @@ def build_outcome(origin: Origin, asked: Asked, answered: Answered, timing: Timi
         repeat_of=origin.repeat_of,
         answered_model=answered.model,
         receipt=answered.receipt,
+        proofs=answered.proofs,
         probe_seed=origin.probe_seed,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
+from models.activation_proofs import ActivationProof
 from models.requests import SAMPLER_NONE, SAMPLERS, ChatMessage, check_sampling, check_token_ids
 from scoring.errors import InvalidInput
 from scoring.evidence.contract_alarm import ContractCount
@@ -69,7 +70,7 @@ class Exchange:
     end token included when the provider reports it, None when it reports none. `repeat_of` is the index of an earlier
     exchange with the same request (asked again streamed instead of whole): it serves contracts and carries no other
     evidence, because a seeded answer repeated is no new draw. `receipt` is the canonical JSON of `quiver_receipt`,
-    not verified.
+    not verified. `proofs` are the activation proofs that came along.
     """
 
     index: int
@@ -94,6 +95,7 @@ class Exchange:
     repeat_of: int | None = None
     answered_model: str | None = None
     receipt: bytes | None = None
+    proofs: tuple[ActivationProof, ...] | None = None
     probe_seed: bytes | None = None
 
     def __post_init__(self) -> None:
@@ -215,7 +217,7 @@ class Examiner(Protocol):
     def begin(self, channels: Sequence[str]) -> Evidence:
         """Return the evidence before the first appraisal, over the channels that the endpoint leaves open.
 
-        They are named before anything is asked that counts: "seeded", "text", "logprobs", "usage".
+        They are named before anything is asked that counts: "seeded", "text", "logprobs", "activations", "usage".
         """
         ...
 

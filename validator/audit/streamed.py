@@ -26,6 +26,7 @@ class StreamedAnswer:
         self._head: dict[str, Any] = {}
         self._usage: object = None
         self._receipt: object = None
+        self._proofs: object = None
         self._refusals: list[str] = []
         self._has_reasoning = False
         self.first_token_at: float | None = None
@@ -53,7 +54,8 @@ class StreamedAnswer:
         choice: dict[str, object] = {"index": 0, "message": message, "finish_reason": self._finish_reason}
         choice["token_ids"] = self._token_ids
         choice["logprobs"] = None if self._logprobs is None else {"content": self._logprobs}
-        return {**self._head, "choices": [choice], "usage": self._usage, "quiver_receipt": self._receipt}
+        own = {"quiver_receipt": self._receipt, "quiver_toploc": self._proofs}
+        return {**self._head, "choices": [choice], "usage": self._usage, **own}
 
     def _take(self, chunk: dict[str, Any], now: float) -> None:
         if chunk.get("error") is not None:
@@ -64,6 +66,7 @@ class StreamedAnswer:
             self._head["model"] = chunk["model"]
         self._usage = self._usage if chunk.get("usage") is None else chunk["usage"]
         self._receipt = self._receipt if chunk.get("quiver_receipt") is None else chunk["quiver_receipt"]
+        self._proofs = self._proofs if chunk.get("quiver_toploc") is None else chunk["quiver_toploc"]
         choices = chunk.get("choices")
         if not isinstance(choices, list) or len(choices) > 1:
             raise InvalidInput("expected a list of at most one choice", "choices")

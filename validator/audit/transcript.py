@@ -232,6 +232,8 @@ def _build_response(exchange: Exchange) -> dict[str, object]:
     response: dict[str, object] = {"object": "chat.completion", "choices": [choice]}
     if exchange.answered_model is not None:
         response["model"] = exchange.answered_model
+    if exchange.proofs is not None:
+        response["quiver_toploc"] = [proof.encode() for proof in exchange.proofs]
     return {**response, "usage": {**told, **({"total_tokens": sum(told.values())} if len(told) == 2 else {})}}
 
 

@@ -38,6 +38,7 @@ def show(name: str) -> None:
 @click.option("--alternatives", default="", help="Only these: int4,int6,... [default: all]")
 @click.option("--alternative-requests", type=click.IntRange(min=16), help="Of a main cell. [default: all]")
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
+@click.option("--extend", type=FILE, help="Keep this profile's bounds and add those that it lacks.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
@@ -54,6 +55,7 @@ def calibrate(
     alternatives: str,
     alternative_requests: int | None,
     greedy: int,
+    extend: Path | None,
     device: str,
     work: Path | None,
     key_file: Path | None,
@@ -65,6 +67,7 @@ def calibrate(
     """
     from models.audit_profile import run
     from models.calibrate_audit import AuditCalibration, ProviderCell
+    from scoring.evidence.profile import ToleranceProfile
     from scoring.evidence.profile_signature import sign_profile
     from validator.provider.identity import load_key
 
@@ -81,7 +84,8 @@ def calibrate(
         alternative_requests=alternative_requests,
     )
     key = None if key_file is None else load_key(key_file)
-    profile = _show_progress(lambda report: run(task, out_path, work, report))
+    base = None if extend is None else ToleranceProfile.decode(read_file(extend, MAX_PROFILE_BYTES))
+    profile = _show_progress(lambda report: run(task, out_path, work, report, base))
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
     if key is not None:
         signed = sign_profile(profile, key)

@@ -11,11 +11,13 @@ from models.requests import GRID_POWERS, GRID_TOP_PS
 from scoring.errors import InvalidInput
 from scoring.evidence import channel_ids, channels
 from scoring.evidence.channel_ids import (
+    ACTIVATIONS_IDS,
     CAPS,
     CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
     GRID_IDS,
     LOGPROBS_IDS,
+    OWN_NOISE_ID,
     SEEDED_IDS,
     TEXT_ANY_ID,
     build_seeded_id,
@@ -45,6 +47,8 @@ def build_answer(
     is_greedy=False,
     certain_tokens=None,
     entropy=None,
+    second_run=None,
+    activation_error=None,
     **alternatives,
 ):
     tokens = SimpleNamespace(
@@ -61,6 +65,8 @@ def build_answer(
         returned=returned,
         is_greedy=is_greedy,
         certain_tokens=certain_tokens,
+        second_run=second_run,
+        activation_error=activation_error,
     )
     return mix_other_weights(answer, entropy or (1.0,) * len(logprob))
 
@@ -76,7 +82,7 @@ def test_the_grid_is_that_of_the_engine():
 
 def test_every_statistic_has_one_id_and_a_channel():
     assert len(set(CHANNEL_STATISTIC_IDS)) == len(CHANNEL_STATISTIC_IDS)
-    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == {"seeded", "text", "logprobs", "greedy"}
+    assert {get_channel(name) for name in CHANNEL_STATISTIC_IDS} == set(channel_ids.CHANNELS)
 
 
 def test_an_answer_that_no_alternative_explains_better_gives_a_ratio_of_one():
@@ -101,6 +107,64 @@ def test_a_seeded_statistic_needs_a_seed():
 def test_seeded_statistics_belong_to_the_claimed_sampling_alone():
     answer = build_answer(margin=(0.3,) * 8, gap=(1.0,) * 8, settings=2)
     assert not set(compute_channel_statistics(answer)) & set(SEEDED_IDS)
+
+
+def measure_own_noise(margin, gap, again_margin, again_gap):
+    second = build_alternative((-1.0,) * len(margin), again_margin, again_gap)
+    answer = build_answer(logprob=(-1.0,) * len(margin), margin=margin, gap=gap, second_run=second)
+    return compute_channel_statistics(answer)[OWN_NOISE_ID]
+
+
+def test_a_token_that_wins_in_one_of_two_numerics_has_no_margin_of_its_own():
+    assert measure_own_noise((0.4,) * 32, (1.0,) * 32, (0.0,) * 32, (0.2,) * 32) == 0
+
+
+def test_a_margin_counts_in_units_of_the_requests_own_noise():
+    quiet = measure_own_noise((0.4,) * 32, (1.0,) * 32, (0.41,) * 32, (1.0,) * 32)
+    noisy = measure_own_noise((0.4,) * 32, (1.0,) * 32, (0.9,) * 32, (1.0,) * 32)
+    # the least noise is 0.01 of which 8 count in full; with a noise of 0.5 the margin of 0.4 is a tenth of 8 units
+    assert (quiet, noisy) == (1_000_000, 100_000)
+
+
+def test_own_noise_needs_a_seed_and_a_second_run():
+    assert OWN_NOISE_ID not in compute_channel_statistics(build_answer(margin=(0.3,) * 8, gap=(1.0,) * 8))
+    unseeded = build_answer(second_run=build_alternative((-1.0,) * 8))
+    assert OWN_NOISE_ID not in compute_channel_statistics(unseeded)
+
+
+def test_tokens_that_no_filter_leaves_in_either_run_are_behind_and_no_noise():
+    lost = measure_own_noise((math.inf,) * 32, (1.0,) * 32, (math.inf,) * 32, (1.0,) * 32)
+    assert lost == 1_000_000
+
+
+ERRORS = {0.0: [0, 0], 0.12: [0, 0], 0.16: [500_000, 0], 0.35: [1_000_000, 500_000], 1.0: [1_000_000, 1_000_000]}
+
+
+@pytest.mark.parametrize(("error", "expected"), ERRORS.items(), ids=map(str, ERRORS))
+def test_the_error_of_activation_proofs_counts_beyond_what_honest_numerics_cost(error, expected):
+    found = compute_channel_statistics(build_answer(activation_error=error))
+    assert [found[name] for name in ACTIVATIONS_IDS] == pytest.approx(expected, abs=2)
+
+
+def test_an_answer_without_proofs_says_nothing_of_activations():
+    assert not set(compute_channel_statistics(build_answer())) & set(ACTIVATIONS_IDS)
+
+
+NOT_NUMBERS = {
+    "a second run": {
+        "margin": (0.3,),
+        "gap": (1.0,),
+        "logprob": (-1.0,),
+        "second_run": build_alternative((-1.0,), (math.nan,), (1.0,)),
+    },
+    "an activation error": {"activation_error": math.nan},
+}
+
+
+@pytest.mark.parametrize("columns", NOT_NUMBERS.values(), ids=NOT_NUMBERS.keys())
+def test_refuses_nan_in(columns):
+    with pytest.raises(InvalidInput):
+        compute_channel_statistics(build_answer(**columns))
 
 
 def test_a_ratio_is_capped():

@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 from exchanges import PLAIN
 
+from models.activation_proofs import parse_proofs
+from models.generate import generate
 from models.load import encode_text
+from models.requests import ChatMessage, GenerationRequest
 from scoring.errors import Unavailable
-from scoring.evidence.channel_ids import LOGPROBS_IDS
+from scoring.evidence.channel_ids import ACTIVATIONS_IDS, LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import LocalExaminer
 from validator.audit.needles import build_needle, find_code
@@ -151,6 +154,52 @@ def test_tokens_that_are_reported_certain_never_fall_short(listening):
 @pytest.mark.parametrize("logprobs", [None, build_logprobs(-30.0, -30.0)], ids=["none", "too few"])
 def test_logprobs_that_are_left_out_or_belong_to_other_tokens_bet_the_smallest_factor(listening, logprobs):
     assert compute_shortfalls(listening, logprobs) == [0, 0]
+
+
+@pytest.fixture(scope="module")
+def proven(examiner):
+    """An honest answer with its activation proofs, and how long it is."""
+    loaded = examiner._model.loaded
+    request = GenerationRequest(
+        prompt_ids=examiner._model.render(PLAIN.messages), max_tokens=24, seed=5, proves_activations=True
+    )
+    (answer,) = generate(loaded, [request])
+    proofs = parse_proofs(answer.activation_proofs)
+    return replace(
+        PLAIN,
+        max_tokens=24,
+        content=answer.text,
+        token_ids=answer.token_ids,
+        finish_reason=answer.finish_reason,
+        seed=5,
+        proofs=proofs,
+    )
+
+
+@pytest.fixture
+def weighing(examiner, monkeypatch):
+    monkeypatch.setattr("validator.audit.examiner._find_bounds", lambda _: dict.fromkeys(ACTIVATIONS_IDS, 50_000))
+    examiner.begin(("text", "activations"))
+    return examiner
+
+
+def weigh(weighing, exchange):
+    (appraisal,) = weighing.examine([exchange])
+    return [appraisal.units[0].statistics_ppm[name] for name in ACTIVATIONS_IDS]
+
+
+def test_honest_proofs_weigh_little_and_those_of_another_prompt_much(weighing, proven):
+    other = replace(proven, messages=(ChatMessage(role="user", content="Name a river."),))
+    assert weigh(weighing, proven)[1] == 0
+    assert min(weigh(weighing, other)) >= 500_000
+
+
+PROOFS = {"none": {"proofs": None}, "of another length": {"proofs": ()}, "of a text": {"token_ids": None}}
+
+
+@pytest.mark.parametrize("change", PROOFS.values(), ids=PROOFS.keys())
+def test_proofs_that_are_left_out_or_cannot_be_checked_bet_the_smallest_factor(weighing, proven, change):
+    assert weigh(weighing, replace(proven, **change)) == [0, 0]
 
 
 def test_a_long_answer_is_several_units(begun):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from models.activation_proofs import ActivationProof
 from validator.audit.answered import parse_answered
 from validator.audit.asker import Asker
 from validator.audit.endpoint import Endpoint, Failure
@@ -19,6 +20,7 @@ from validator.fetch import FailureReason
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 # Generous, so that a busy machine changes nothing; rows about time have their own.
 LIMITS = AskLimits(max_tokens=8, deadline_s=30.0, chunk_timeout_s=20.0)
+PROOF = ActivationProof(modulus=65497, coefficients=(1, 2, 3))
 LIMITS_BY_REASON = {
     FailureReason.TIMEOUT: replace(LIMITS, deadline_s=1.0),
     FailureReason.STALLED: replace(LIMITS, chunk_timeout_s=0.3),
@@ -198,7 +200,8 @@ async def test_joins_a_stream(served) -> None:
     )
     usage = b'data: {"model": "m", "choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 3}}\n\n'
     receipt = b'data: {"choices": [], "quiver_receipt": {"receipt": {}}}\n\n'
-    served.fake.handler = stream_of(b": hello\n\n", first, last, usage, receipt)
+    proofs = f'data: {{"choices": [], "quiver_toploc": ["{PROOF.encode()}"]}}\n\n'.encode()
+    served.fake.handler = stream_of(b": hello\n\n", first, last, usage, receipt, proofs)
     async with Endpoint(served.url) as endpoint:
         found = await endpoint.ask(BODY, LIMITS)
     assert isinstance(found, Reply) and found.is_streamed
@@ -206,7 +209,7 @@ async def test_joins_a_stream(served) -> None:
     assert (answered.content, answered.token_ids, answered.finish_reason) == ("Hello", (1, 2, 3), "stop")
     assert (answered.prompt_tokens, answered.completion_tokens, answered.model) == (4, 3, "m")
     assert [entry.chosen.text for entry in answered.logprobs or ()] == ["Hel", "lo"]
-    assert answered.receipt == b'{"receipt":{}}'
+    assert (answered.receipt, answered.proofs) == (b'{"receipt":{}}', (PROOF,))
 
 
 async def test_the_byte_budget_holds_over_all_requests(served) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.activation_proofs import ActivationProof
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput, Unavailable
 from validator.audit import transcript
@@ -123,6 +124,9 @@ REFUSED = [
     ("a receipt of text", {**LINE, "receipt": "0x"}, "receipt: expected an object"),
     ("a receipt with a fraction", {**LINE, "receipt": {"a": 1.5}}, "receipt"),
     ("two receipts", {**change(LINE, "response.quiver_receipt", {"a": 1}), "receipt": {"a": 2}}, "differs from"),
+    ("a proof of text", change(LINE, "response.quiver_toploc", "proof"), "quiver_toploc: expected a list"),
+    ("a proof that is no base64", change(LINE, "response.quiver_toploc", ["?"]), "quiver_toploc"),
+    ("a proof without a modulus", change(LINE, "response.quiver_toploc", ["AAAA"]), "quiver_toploc"),
     ("timing of text", {**LINE, "timing": "fast"}, "timing: expected an object"),
     ("timing with another member", {**LINE, "timing": {"ms": 1}}, "nothing else"),
     ("a negative time", {**LINE, "timing": {"total_ms": -1}}, "timing.total_ms"),
@@ -348,6 +352,7 @@ def entries(draw) -> Entry:
         is_streamed=asked.is_streamed,
         answered_model=draw(st.none() | TEXT),
         receipt=draw(st.none() | st.just(b'{"receipt":{"counter":1}}')),
+        proofs=draw(st.none() | st.just((ActivationProof(modulus=65497, coefficients=(1, 2)),))),
         probe_seed=origin.probe_seed,
     )
     return Entry(origin=origin, asked=asked, outcome=exchange)
