@@ -1,12 +1,22 @@
 """Calibration of audits: cells are parsed, a small real run gives a profile, and a second run finds everything done."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from models.audit_profile import run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
-from scoring.evidence.channel_ids import GREEDY_IDS, LOGPROBS_IDS, TEXT_ANY_ID, list_greedy_ids
+from scoring.evidence.channel_ids import (
+    ACTIVATIONS_IDS,
+    GREEDY_IDS,
+    LOGPROBS_IDS,
+    OWN_NOISE_ID,
+    TEXT_ANY_ID,
+    list_greedy_ids,
+)
 from scoring.evidence.profile import ALL, ToleranceProfile
 
 CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}
@@ -43,8 +53,10 @@ def test_alternatives_are_run_on_the_same_share_of_every_group_in_whole_shards()
     assert [count_alternative_answers(task, count) for count in (5000, 1000, 300, 40)] == [1408, 320, 128, 40]
 
 
-@pytest.mark.slow
-def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A small calibration: its task, folder and profile."""
+    folder = tmp_path_factory.mktemp("made")
     task = AuditCalibration(
         cells=(ProviderCell.parse("bf16/8"),),
         requests=16,
@@ -53,15 +65,76 @@ def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(tmp_path):
         max_tokens=16,
         alternatives=("int6", "int4"),
     )
-    heard = []
-    profile = run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what))
+    return task, folder, run(task, folder / "p.json", folder / "work")
+
+
+@pytest.mark.slow
+def test_a_small_run_gives_a_profile_and_a_second_run_finds_it_done(made):
+    task, folder, profile = made
     assert {item.stratum for item in profile.cells[0].measurements} >= {ALL, "prose"}
     assert profile.development
-    assert TEXT_ANY_ID in profile.compute_mu_ppm()
-    assert {GREEDY_IDS[0], LOGPROBS_IDS[0], *list_greedy_ids(("int4",))} <= profile.compute_mu_ppm().keys()
+    found = profile.compute_mu_ppm()
+    assert TEXT_ANY_ID in found
+    assert {GREEDY_IDS[0], LOGPROBS_IDS[0], *list_greedy_ids(("int4",)), *ADDED} <= found.keys()
     assert profile.cells[0].hold_out.n == 8 + 8
-    build_audit_plan({name: mu for name, mu in profile.compute_mu_ppm().items() if mu < 10**6}, ("seeded",), False)
-    heard.clear()
-    again = run(task, tmp_path / "q.json", tmp_path / "work", lambda done, total, what: heard.append(what))
+    build_audit_plan({name: mu for name, mu in found.items() if mu < 10**6}, ("seeded",), False)
+    heard = []
+    again = run(task, folder / "q.json", folder / "work", lambda done, total, what: heard.append(what))
     assert heard == []
-    assert again == profile == ToleranceProfile.decode((tmp_path / "q.json").read_bytes())
+    assert again == profile == ToleranceProfile.decode((folder / "q.json").read_bytes())
+
+
+ADDED = (*ACTIVATIONS_IDS, OWN_NOISE_ID)
+
+
+def leave_out(profile, names):
+    cells = (
+        replace(cell, measurements=tuple(item for item in cell.measurements if item.statistic not in names))
+        for cell in profile.cells
+    )
+    return replace(profile, cells=tuple(cells))
+
+
+@pytest.mark.slow
+def test_an_extension_adds_what_a_profile_lacks_and_changes_nothing_else(made):
+    task, folder, profile = made
+    # Bounds of another run: they would be told from those that are measured here.
+    base = leave_out(profile, ADDED)
+    base = replace(base, cells=(replace(base.cells[0], requests=5, seconds=77),))
+    extended = run(task, folder / "r.json", folder / "work", base=base)
+    assert leave_out(extended, ADDED) == base
+    assert extended.compute_mu_ppm() == profile.compute_mu_ppm()
+
+
+@pytest.mark.slow
+def test_an_extension_runs_no_pass_for_bounds_that_are_there(made, tmp_path):
+    task, folder, profile = made
+    shutil.copytree(folder / "work", tmp_path / "work")
+    shutil.rmtree(tmp_path / "work" / "columns")
+    heard = []
+    run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what), profile)
+    assert {what.split()[0] for what in heard} == {"reference"}
+
+
+OTHERS = {
+    "another model": ({"manifest_digest": bytes(32)}, "another model"),
+    "longer answers": ({"max_tokens": 64}, "another envelope"),
+    "another temperature": ({"temperature_ppm": 900_000}, "another envelope"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "message"), OTHERS.values(), ids=OTHERS.keys())
+def test_refuses_to_extend_the_profile_of(made, change, message):
+    task, folder, profile = made
+    with pytest.raises(InvalidInput, match=message):
+        run(task, folder / "never.json", folder / "work", base=replace(profile, **change))
+    assert not (folder / "never.json").exists()
+
+
+@pytest.mark.slow
+def test_refuses_to_extend_a_profile_with_a_main_cell_that_was_not_answered(made):
+    task, folder, profile = made
+    other = replace(profile.cells[0], name="bf16<-fp32-64")
+    with pytest.raises(InvalidInput, match="no honest answers of bf16<-fp32-64"):
+        run(task, folder / "never.json", folder / "work", base=replace(profile, cells=(*profile.cells, other)))
