@@ -36,8 +36,10 @@ time.sleep(60)
 """
 
 PARENT = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
 from validator.processes import spawn, wait_for_port
+# Whoever runs the tests in the background may have had Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 base = pathlib.Path(sys.argv[1])
 children = []
 for name in ("one", "two"):

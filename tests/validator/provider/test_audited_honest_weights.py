@@ -1,0 +1,22 @@
+"""`quiver audit` against real provider processes with the claimed weights: honest, and with other sampling, told."""
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SERVER = "validator.provider.server"
+
+
+def test_an_honest_provider_is_not_accused(provider, audit, tmp_path) -> None:
+    code, result = audit(tmp_path, "--endpoint", provider.url, "--max-requests", 10)
+    assert result["verdict"] in ("consistent", "uninformative")
+    assert code in (0, 3)
+    assert result["log10_e"] < 3
+
+
+def test_another_temperature_is_told_and_not_proven_of_the_weights(launch, audit, tmp_path) -> None:
+    running = launch(SERVER, cheats=["temperature=1.4"])
+    code, result = audit(tmp_path, "--endpoint", running.url, "--max-requests", 12)
+    running.stop()
+    assert (code, result["verdict"]) == (3, "suspect")
+    assert result["explanation"] == "temperature near 1.4"
