@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo demo-text test check bench bench-detection bench-verify bench-stealth calibrate vectors format install install-bench clean
+.PHONY: demo demo-text demo-audit test check bench bench-detection bench-verify bench-stealth calibrate vectors format install install-bench clean
 
 demo: install  ## the oracle end to end on a real model: ledger, four validators, six providers
 	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
@@ -43,6 +43,9 @@ vectors: install  ## write the golden vectors again
 
 demo-text: install  ## run the demo and keep what it prints for the documents
 	$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json | tee docs/demo.txt
+
+demo-audit: install  ## audit a provider that serves int4 weights and keep what the README shows of it
+	$(BIN)/python -P -m tools.audit_sample
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -54,7 +54,8 @@ class RowAnswer:
     """One answer of a row: its token ids in the claimed vocabulary, what usage says, and whether it was cheated.
 
     `claimed_tokens` counts the tokens that a gated hybrid left to the claimed model, None for other rows. `logprobs` is
-    what the served model says of its own tokens, None where no single model of this vocabulary answered.
+    what the served model says of its own tokens, `proofs` its activation proofs; None where no single model of this
+    vocabulary answered.
     """
 
     token_ids: tuple[int, ...]
@@ -62,6 +63,7 @@ class RowAnswer:
     is_cheated: bool
     claimed_tokens: int | None = None
     logprobs: tuple[float, ...] | None = None
+    proofs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,11 @@ def answer_rows(
     for index, answer in zip(rest, generate(claimed, [honest[i] for i in rest], max_rows=BATCH_ROWS), strict=True):
         tokens = len(honest[index].prompt_ids)
         found[index] = RowAnswer(
-            token_ids=answer.token_ids, prompt_tokens=tokens, is_cheated=False, logprobs=_get_logprobs(answer)
+            token_ids=answer.token_ids,
+            prompt_tokens=tokens,
+            is_cheated=False,
+            logprobs=_get_logprobs(answer),
+            proofs=answer.activation_proofs,
         )
     return [found[index] for index in range(len(asked))]
 
@@ -138,6 +144,7 @@ def _build_honest_request(
         top_p=each.top_p_ppm / PPM,
         seed=each.sampler_seed,
         logprobs=0,
+        proves_activations=True,
     )
 
 
@@ -157,6 +164,7 @@ def _answer_cheated(
     ]
     shares: list[int | None] = [None] * len(honest)
     logprobs: list[tuple[float, ...] | None] = [None] * len(honest)
+    proofs: list[tuple[str, ...] | None] = [None] * len(honest)
     if row.is_canned:
         token_ids = [_can(claimed, request) for request in requests]
     elif row.gap_below is not None:
@@ -170,6 +178,7 @@ def _answer_cheated(
         generated = generate(served, requests, max_rows=BATCH_ROWS)
         token_ids = [answer.token_ids for answer in generated]
         logprobs = [_get_logprobs(answer) for answer in generated]
+        proofs = [answer.activation_proofs for answer in generated]
     return [
         RowAnswer(
             token_ids=ids,
@@ -177,8 +186,11 @@ def _answer_cheated(
             is_cheated=True,
             claimed_tokens=share,
             logprobs=said,
+            proofs=shown,
         )
-        for ids, asked, used, share, said in zip(token_ids, honest, requests, shares, logprobs, strict=True)
+        for ids, asked, used, share, said, shown in zip(
+            token_ids, honest, requests, shares, logprobs, proofs, strict=True
+        )
     ]
 
 

@@ -93,11 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     collection = Collection(options.collection)
     profile = _load_profile(options.profile)
+    channels = tuple(name for name in CHANNELS if not options.channels or name in options.channels)
     rows = [row for row in ROWS if row.name not in MIXED_ROWS and (not options.rows or row.name in options.rows)]
     if not options.report:
-        gather_honest(collection, options.honest, _report_progress)
-        gather_honest_rows(collection, _report_progress)
-        gather_rows(collection, rows, options.requests, _report_progress)
+        gather_honest(collection, options.honest, _report_progress, channels)
+        if options.honest_rows:
+            gather_honest_rows(collection, _report_progress, channels)
+        gather_rows(collection, rows, options.requests, _report_progress, channels)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
     pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
     honest = join_pools([build_honest_pool(collection, group) for group in MAIN_GROUPS])
@@ -106,20 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = [
         result
         for row in ROWS
-        for channel in CHANNELS
+        for channel in channels
         if (result := measure_row(row, channel, profile, pools, honest, options.trials)) is not None
     ]
-    text = "\n\n".join(
-        [
-            describe_run(profile, options.trials),
-            format_table(results),
-            format_honest(collection, profile),
-            _build_peers(collection, profile, results, answers, honest, options.trials),
-        ]
-    )
+    parts = [
+        describe_run(profile, options.trials),
+        format_table(results),
+        format_honest(collection, profile, channels),
+    ]
+    if SEEDED in channels:
+        parts.append(_build_peers(collection, profile, results, answers, honest, options.trials))
+    text = "\n\n".join(parts)
     print(text)
     if options.write:
-        write_section("detection", text)
+        write_section("-".join(("detection", *(() if channels == CHANNELS else channels))), text)
     return 0
 
 
@@ -291,14 +293,14 @@ def format_table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def format_honest(collection: Collection, profile: ToleranceProfile) -> str:
+def format_honest(collection: Collection, profile: ToleranceProfile, channels: Sequence[str] = CHANNELS) -> str:
     """Return the table of honest answers: the largest e-value that an audit of each row ever reached."""
-    heads = " | ".join(f"largest e-value, {channel}" for channel in CHANNELS)
-    lines = [f"| honest answers | requests | {heads} |", "|---" * (2 + len(CHANNELS)) + "|"]
+    heads = " | ".join(f"largest e-value, {channel}" for channel in channels)
+    lines = [f"| honest answers | requests | {heads} |", "|---" * (2 + len(channels)) + "|"]
     for row in HONEST_ROWS:
         pool = read_honest_row(collection, row)
         if pool.units:
-            cells = [_find_largest(profile, channel, pool) if channel in row.channels else "-" for channel in CHANNELS]
+            cells = [_find_largest(profile, channel, pool) if channel in row.channels else "-" for channel in channels]
             lines.append(f"| {row.name} | {len(pool.units)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -358,6 +360,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=200, help="fresh requests of each cheat")
     parser.add_argument("--trials", type=int, default=1000, help="resampled lives")
     parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
+    parser.add_argument(
+        "--channels", nargs="*", default=[], choices=CHANNELS, help="only these, and no pass for others"
+    )
+    parser.add_argument(
+        "--no-honest-rows", dest="honest_rows", action="store_false", help="main cells' honest rows only"
+    )
     parser.add_argument("--honest", type=int, default=1000, help="hold-out requests of each honest cell")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--report", action="store_true", help="gather nothing, report what is there")

@@ -8,7 +8,7 @@ from benchmarks.cheat_answers import answer_rows
 from benchmarks.cheat_rows import CheatRow
 from benchmarks.model_shelf import ModelShelf
 from benchmarks.third_party_answers import gather_server_answers
-from models.alternatives import KIND_WEIGHTS
+from models.alternatives import KIND_WEIGHTS, SECOND_RUN
 from models.calibrate_audit import (
     HOLD_OUT_SET,
     AuditCalibration,
@@ -18,11 +18,12 @@ from models.calibrate_audit import (
     write_questions,
 )
 from models.collection import Answered, Collection, Progress, Question
-from models.gather import gather_alternative, gather_answers, gather_reference
+from models.gather import gather_activations, gather_alternative, gather_answers, gather_reference
 from models.load import LoadedModel, decode_tokens, load_model
 from models.packing import pack_linears
 from models.retokenise import FINISH_LENGTH, FINISH_STOP, TextAnswer, retokenise
 from models.token_bytes import TokenBytes
+from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, SEEDED, TEXT
 
 BENCHMARK_SET = "benchmark"
 TEXT_PREFIX = "text-of-"
@@ -36,7 +37,11 @@ def get_group(row: CheatRow) -> str:
 
 
 def gather_rows(
-    collection: Collection, rows: Sequence[CheatRow], count: int, progress: Progress, weights_only: bool = False
+    collection: Collection,
+    rows: Sequence[CheatRow],
+    count: int,
+    progress: Progress,
+    channels: Sequence[str] = CHANNELS,
 ) -> None:
     """Have `count` fresh questions answered by each row and re-run by every calibrated alternative."""
     questions = write_benchmark_questions(collection, count, progress)
@@ -48,19 +53,31 @@ def gather_rows(
             groups[group] = gather_server_answers(collection, group, questions, progress, row.gguf)
         else:
             groups[group] = gather_answers(collection, group, questions, _build_answerer(row, shelf), 64, progress)
-    score_groups(collection, groups, progress, weights_only)
+    score_groups(collection, groups, progress, channels)
 
 
 def score_groups(
-    collection: Collection, groups: dict[str, list[Answered]], progress: Progress, weights_only: bool = False
+    collection: Collection,
+    groups: dict[str, list[Answered]],
+    progress: Progress,
+    channels: Sequence[str] = CHANNELS,
+    weights_only: bool = False,
 ) -> None:
-    """Run the reference pass and every calibrated alternative over groups of answers."""
+    """Run over groups of answers the reference pass and what some channels look at, calibrated alternatives for one."""
     from models.variant_weights import WeightsShelf
 
     verifier = open_verifier()
     for group, answers in groups.items():
         gather_reference(collection, group, answers, verifier, progress)
+        if ACTIVATIONS in channels:
+            gather_activations(collection, group, answers, verifier, progress)
     weights = WeightsShelf(verifier)
+    if SEEDED in channels:
+        for group, answers in groups.items():
+            if not group.startswith(TEXT_PREFIX):
+                gather_alternative(collection, group, answers, verifier, SECOND_RUN, weights, progress)
+    if not {SEEDED, TEXT, GREEDY}.intersection(channels):
+        return
     for alternative in list_calibrated_alternatives(verifier):
         if weights_only and alternative.kind != KIND_WEIGHTS:
             continue
@@ -68,11 +85,11 @@ def score_groups(
             gather_alternative(collection, group, answers, verifier, alternative, weights, progress)
 
 
-def gather_honest(collection: Collection, count: int, progress: Progress) -> None:
+def gather_honest(collection: Collection, count: int, progress: Progress, channels: Sequence[str] = CHANNELS) -> None:
     """Have hold-out questions answered honestly in every main cell, and re-run as the rows are."""
     task = replace(TASK, hold_out=count)
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
-    score_groups(collection, groups, progress)
+    score_groups(collection, groups, progress, channels)
 
 
 def gather_honest_texts(collection: Collection, groups: Sequence[str], progress: Progress) -> None:
@@ -137,6 +154,7 @@ def _build_answerer(row: CheatRow, shelf: Any) -> Any:
                 prompt_tokens=item.prompt_tokens,
                 is_cheated=item.is_cheated,
                 logprobs=item.logprobs,
+                proofs=item.proofs,
             )
             for question, item in zip(questions, found, strict=True)
         ]

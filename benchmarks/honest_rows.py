@@ -4,7 +4,7 @@ All of them answer hold-out questions, which no calibration has seen; the first 
 cell of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.detection_data import TASK, TEXT_PREFIX, gather_honest_texts, open_verifier, score_groups
@@ -18,7 +18,7 @@ from models.calibrate_audit import (
 )
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import build_honest_answerer, gather_answers
-from scoring.evidence.channel_ids import LOGPROBS, SEEDED, TEXT
+from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, LOGPROBS, SEEDED, TEXT
 from scoring.probe_outlines import CODE, ENGLISH, ProbeOutline
 
 ROW_REQUESTS = 300
@@ -41,7 +41,7 @@ class HonestRow:
 
     name: str
     groups: tuple[str, ...]
-    channels: tuple[str, ...] = (SEEDED, TEXT, LOGPROBS)
+    channels: tuple[str, ...] = (SEEDED, TEXT, LOGPROBS, ACTIVATIONS)
     keeps: Callable[[Question], bool] = lambda question: True
 
 
@@ -67,15 +67,17 @@ HONEST_ROWS = (
 )
 
 
-def gather_honest_rows(collection: Collection, progress: Progress) -> None:
+def gather_honest_rows(collection: Collection, progress: Progress, channels: Sequence[str] = CHANNELS) -> None:
     """Have the rows' questions answered and re-run; the main cells' answers must be there."""
     task = replace(TASK, cells=OTHER_CELLS, hold_out=ROW_REQUESTS)
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
     questions = read_questions(collection, TASK, HOLD_OUT_SET)[:ROW_REQUESTS]
     groups[FOREIGN] = answer_foreign(collection, progress)
-    groups[THIRD_PARTY] = gather_server_answers(collection, THIRD_PARTY, questions, progress)
-    score_groups(collection, groups, progress, weights_only=True)
-    gather_honest_texts(collection, MAIN_GROUPS, progress)
+    if {TEXT, LOGPROBS}.intersection(channels):
+        groups[THIRD_PARTY] = gather_server_answers(collection, THIRD_PARTY, questions, progress)
+    score_groups(collection, groups, progress, channels, weights_only=True)
+    if TEXT in channels:
+        gather_honest_texts(collection, MAIN_GROUPS, progress)
 
 
 def answer_foreign(collection: Collection, progress: Progress) -> list[Answered]:
