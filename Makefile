@@ -45,7 +45,7 @@ demo-text: install  ## run the demo and keep what it prints for the documents
 	$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json | tee docs/demo.txt
 
 demo-audit: install  ## audit a provider that serves int4 weights and keep what the README shows of it
-	$(BIN)/python -P -m tools.audit_sample
+	$(BIN)/python -m tools.audit_sample
 
 format: install
 	$(BIN)/ruff check --fix .
