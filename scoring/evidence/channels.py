@@ -82,7 +82,9 @@ order of LOGPROBS_IDS. Honest bf16 against bf16 falls short by 0.02 in the mean,
 ACTIVATION_SCALES = ((0.12, 0.08), (0.2, 0.3))
 """Error of activation proofs from which an answer counts, and over how much more it comes to count in full, in the
 order of ACTIVATIONS_IDS. Honest bf16 and fp32 stay below 0.12 in the mean; int8 weights lie at 0.16, int6 at 0.45."""
-OWN_NOISE_UNITS = 8.0
+OWN_NOISE_UNITS, OWN_NOISE_FULL = 4.0, 0.1
+"""A margin of so many units is a whole one, and so many of them a token, on average, count in full. On development
+answers honest bf16 has 0.0032 a token, fp32 none; int8 weights have 0.010 and int4 weights 0.40."""
 LEAST_OWN_NOISE, MOST_OWN_NOISE = 0.01, 1.0
 """Logit units: no request is so quiet that every margin is wild, and one wild token is not the noise of all."""
 UNTOLD = -1_000.0
@@ -203,7 +205,7 @@ def _compute_shortfalls(answer: AnswerColumns) -> list[int]:
 
 
 def _compute_own_noise(answer: AnswerColumns) -> dict[str, int]:
-    """Return the mean margin in units of the request's own noise, OWN_NOISE_UNITS of them counting in full.
+    """Return the mean margin in units of the request's own noise, as a share of OWN_NOISE_FULL.
 
     The noise is the mean distance of the claimed token's lead (gap of a winner, minus the margin of another) between
     two runs of the same weights in different numerics. A token that wins in either of them has no margin.
@@ -220,7 +222,7 @@ def _compute_own_noise(answer: AnswerColumns) -> dict[str, int]:
     distances = [min(abs(first - again), MOST_OWN_NOISE) for first, again in pairs if first != again]
     noise = max(sum(distances) / max(len(pairs), 1), LEAST_OWN_NOISE)
     behind = sum(min(max(-max(pair), 0.0) / (OWN_NOISE_UNITS * noise), 1.0) for pair in pairs)
-    return {OWN_NOISE_ID: to_ppm(behind / max(len(pairs), limit / 2))}
+    return {OWN_NOISE_ID: to_ppm(behind / (max(len(pairs), limit / 2) * OWN_NOISE_FULL))}
 
 
 def _compute_lead(margin: float, gap: float) -> float:

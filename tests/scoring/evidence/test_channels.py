@@ -120,10 +120,16 @@ def test_a_token_that_wins_in_one_of_two_numerics_has_no_margin_of_its_own():
 
 
 def test_a_margin_counts_in_units_of_the_requests_own_noise():
-    quiet = measure_own_noise((0.4,) * 32, (1.0,) * 32, (0.41,) * 32, (1.0,) * 32)
-    noisy = measure_own_noise((0.4,) * 32, (1.0,) * 32, (0.9,) * 32, (1.0,) * 32)
-    # the least noise is 0.01 of which 8 count in full; with a noise of 0.5 the margin of 0.4 is a tenth of 8 units
-    assert (quiet, noisy) == (1_000_000, 100_000)
+    quiet = measure_own_noise((0.2,) * 32, (1.0,) * 32, (0.21,) * 32, (1.0,) * 32)
+    noisy = measure_own_noise((0.2,) * 32, (1.0,) * 32, (1.2,) * 32, (1.0,) * 32)
+    # With a noise of 1 a margin of 0.2 is a twentieth of four units, and a tenth of them counts in full.
+    assert (quiet, noisy) == (1_000_000, 500_000)
+
+
+def test_one_wild_token_is_not_the_noise_of_all():
+    wild = measure_own_noise((0.2,) * 32, (1.0,) * 32, (99.0,) + (0.2,) * 31, (1.0,) * 32)
+    # 1/32 at most, of which a margin of 0.2 is more than four units.
+    assert wild == 1_000_000
 
 
 def test_own_noise_needs_a_seed_and_a_second_run():

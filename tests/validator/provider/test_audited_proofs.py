@@ -1,0 +1,23 @@
+"""`quiver audit` against real provider processes that send activation proofs with their answers."""
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SERVER = "validator.provider.server"
+
+
+def test_eight_bit_weights_are_proven_by_the_proofs_that_come_along(launch, audit, tmp_path) -> None:
+    running = launch(SERVER, cheats=["int8"], toploc=True)
+    code, result = audit(tmp_path, "--endpoint", running.url, "--max-requests", 24)
+    running.stop()
+    assert (code, result["verdict"]) == (1, "proven")
+    assert "activations" in result["channels"]
+
+
+def test_an_honest_provider_is_not_accused(launch, audit, tmp_path) -> None:
+    running = launch(SERVER, toploc=True)
+    code, result = audit(tmp_path, "--endpoint", running.url, "--max-requests", 6)
+    running.stop()
+    assert (result["verdict"] in ("consistent", "uninformative"), code in (0, 3)) == (True, True)
+    assert result["channels"]["activations"]["log10_e"] < 1
