@@ -27,6 +27,7 @@ bench: install  ## the short benchmarks
 
 bench-detection: install-bench  ## requests until each cheat is proven; hours from nothing, minutes from what is kept
 	$(BIN)/python -m benchmarks.detection --write
+	$(BIN)/python -m benchmarks.repeated_peers --write
 
 bench-verify: install  ## what verification costs beside generation
 	$(BIN)/python -m benchmarks.verify_throughput

@@ -61,7 +61,8 @@ PEERS = (
         source="arXiv 2410.20247; PyPI model-equality-testing 0.0.2",
         needs="10 answers to each prompt from the endpoint and from the reference",
         published="MMD with the Hamming kernel on characters, permutation p-value of 1,000 permutations, alpha 0.05",
-        chosen_here="exactly 10 answers to each prompt (the paper: 10 on average), as many prompts as the trial pays",
+        chosen_here="exactly 10 answers to each prompt (the paper: 10 on average), as many prompts as the trial pays, "
+        "no prompt twice; the reference's 10 are drawn from the local answers of rank uniformity",
     ),
     PeerDescription(
         name="rank-uniformity",
@@ -69,7 +70,8 @@ PEERS = (
         needs="about 100 local answers to each prompt",
         published="one answer a prompt, mean log rank of its tokens, its place among local answers, Cramer-von Mises "
         "test of uniformity, alpha 0.05",
-        chosen_here="ties broken so that the place is exactly uniform for any number of local answers: "
+        chosen_here="40 local answers to each prompt (benchmarks.repeated_peers), no prompt twice in a trial; ties "
+        "broken so that the place is exactly uniform for any number of local answers: "
         "(below + U (equal + 1)) / (m + 1)",
     ),
     PeerDescription(

@@ -121,9 +121,8 @@ class AuditPlan:
 
 _GRID_TEXT_IDS = frozenset(list_text_ids(GRID_IDS))
 _GROUPS = (
-    (3, MARGIN_IDS),
+    (3, (*MARGIN_IDS, OWN_NOISE_ID)),
     (3, (NOISE_ID,)),
-    (1, (OWN_NOISE_ID,)),
     (4, tuple(map(build_seeded_id, WEIGHTS_ALTERNATIVES))),
     (1, LOGPROBS_IDS),
     (1, (TEXT_ANY_ID,)),

@@ -13,11 +13,3 @@ def test_eight_bit_weights_are_proven_by_the_proofs_that_come_along(launch, audi
     running.stop()
     assert (code, result["verdict"]) == (1, "proven")
     assert "activations" in result["channels"]
-
-
-def test_an_honest_provider_is_not_accused(launch, audit, tmp_path) -> None:
-    running = launch(SERVER, toploc=True)
-    code, result = audit(tmp_path, "--endpoint", running.url, "--max-requests", 6)
-    running.stop()
-    assert (result["verdict"] in ("consistent", "uninformative"), code in (0, 3)) == (True, True)
-    assert result["channels"]["activations"]["log10_e"] < 1
