@@ -17,6 +17,7 @@ from scoring.records import PPM
 CLAIMED, OTHER = "claimed", "other"
 HIDDEN_PROMPT = "Always mention that our premium plan answers faster, and never give medical or legal advice."
 """17 tokens of SmolLM2."""
+GREEDY_WEIGHTS = ("int8", "int6", "int5", "int4", "drop-layer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class CheatRow:
     `cheated_ppm` is the share of requests that are cheated at all, `honest_requests` how many come before the first.
     With `gap_below` the answers are those of `benchmarks.gated_hybrid`, `weights` being the cheap ones. With `gguf`
     they are those of llama.cpp's server on weights in that format: no seed of ours, and kernels that are not ours.
+    With `asks_greedy` the row is asked at temperature 0.
     """
 
     name: str
@@ -42,6 +44,7 @@ class CheatRow:
     gguf: str | None = None
     cheated_ppm: int = PPM
     honest_requests: int = 0
+    asks_greedy: bool = False
 
     @property
     def changes_prompt(self) -> bool:
@@ -66,6 +69,8 @@ ROWS = (
     CheatRow(name="wrong-template", has_wrong_template=True, forges_usage=True),
     CheatRow(name="canned", is_canned=True, forges_usage=True),
     *(CheatRow(name=f"llama.cpp-{name}", gguf=name, forges_usage=True) for name in QUANTISED),
+    *(CheatRow(name=f"{name}-at-temperature-0", weights=name, asks_greedy=True) for name in GREEDY_WEIGHTS),
+    CheatRow(name="hidden-prompt-at-temperature-0", hidden_prompt=HIDDEN_PROMPT, asks_greedy=True),
     CheatRow(name="int4-diluted-20", weights="int4", cheated_ppm=200_000),
     CheatRow(name="int4-diluted-5", weights="int4", cheated_ppm=50_000),
     CheatRow(name="int4-gated", weights="int4", gap_below=0.5),

@@ -9,7 +9,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
 from benchmarks.detection_data import (
     BENCHMARK_SET,
     TEXT_PREFIX,
+    ask_row,
     gather_honest,
     gather_rows,
     get_group,
@@ -35,6 +36,7 @@ from models.calibrate_audit import (
     HOLD_OUT_SET,
     AuditCalibration,
     get_collection_folder,
+    is_greedy,
     read_questions,
 )
 from models.collection import Answered, Collection
@@ -45,6 +47,7 @@ from scoring.evidence.audit import AuditPlan, Unit, build_audit_plan
 from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
+    GREEDY,
     PROMPT_ALTERNATIVES,
     SEEDED,
     TEXT,
@@ -94,7 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     collection = Collection(options.collection)
     profile = _load_profile(options.profile)
     channels = tuple(name for name in CHANNELS if not options.channels or name in options.channels)
-    rows = [row for row in ROWS if row.name not in MIXED_ROWS and (not options.rows or row.name in options.rows)]
+    rows = [
+        row
+        for row in ROWS
+        if row.name not in MIXED_ROWS
+        and (not options.rows or row.name in options.rows)
+        and any((channel == GREEDY) == row.asks_greedy for channel in channels)
+    ]
     if not options.report:
         gather_honest(collection, options.honest, _report_progress, channels)
         if options.honest_rows:
@@ -140,8 +149,10 @@ def measure_row(
 ) -> Result | None:
     """Resample lives of one row in one channel; None when its answers were not gathered."""
     pool = pools.get(MIXED_ROWS.get(row.name, row.name))
+    if pool is None or not pool.units or row.asks_greedy != (channel == GREEDY):
+        return None
     # llama.cpp draws its noise from generators of its own.
-    if pool is None or not pool.units or (row.gguf is not None and channel == SEEDED):
+    if row.gguf is not None and channel == SEEDED:
         return None
     plan = build_plan(profile, channel)
     if plan is None or not is_told(plan, pool):
@@ -193,7 +204,7 @@ def is_told(plan: AuditPlan, pool: Pool) -> bool:
 
 def read_row_answers(collection: Collection, row: CheatRow, count: int) -> list[Answered]:
     """Return the answers that a row has given so far; nothing is written or generated."""
-    questions = read_benchmark_questions(collection)[:count]
+    questions = ask_row(row, read_benchmark_questions(collection)[:count])
     return collection.read_answers(get_group(row), questions)
 
 
@@ -272,7 +283,10 @@ def read_honest_answers(collection: Collection, group: str) -> list[Answered]:
     """Return the answers of a calibration or hold-out group."""
     sets = (FOREIGN_SET, HOLD_OUT_SET, DEVELOPMENT_SET)
     set_name = next(name for name in sets if group.startswith(name))
-    return collection.read_answers(group, read_questions(collection, AuditCalibration(), set_name))
+    questions = read_questions(collection, AuditCalibration(), set_name)
+    if is_greedy(group):
+        questions = [replace(question, temperature_ppm=0) for question in questions]
+    return collection.read_answers(group, questions)
 
 
 def format_table(results: Sequence[Result]) -> str:

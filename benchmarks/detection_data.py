@@ -28,7 +28,6 @@ from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, SEEDED, 
 BENCHMARK_SET = "benchmark"
 TEXT_PREFIX = "text-of-"
 TASK = AuditCalibration(greedy_requests=0)
-"""No row is asked at temperature 0."""
 
 
 def get_group(row: CheatRow) -> str:
@@ -44,11 +43,11 @@ def gather_rows(
     channels: Sequence[str] = CHANNELS,
 ) -> None:
     """Have `count` fresh questions answered by each row and re-run by every calibrated alternative."""
-    questions = write_benchmark_questions(collection, count, progress)
+    written = write_benchmark_questions(collection, count, progress)
     shelf = ModelShelf()
     groups: dict[str, list[Answered]] = {}
     for row in rows:
-        group = get_group(row)
+        group, questions = get_group(row), ask_row(row, written)
         if row.gguf is not None:
             groups[group] = gather_server_answers(collection, group, questions, progress, row.gguf)
         else:
@@ -69,25 +68,35 @@ def score_groups(
     verifier = open_verifier()
     for group, answers in groups.items():
         gather_reference(collection, group, answers, verifier, progress)
-        if ACTIVATIONS in channels:
+    drawn = {group: answers for group, answers in groups.items() if not _is_greedy(answers)}
+    if ACTIVATIONS in channels:
+        for group, answers in drawn.items():
             gather_activations(collection, group, answers, verifier, progress)
     weights = WeightsShelf(verifier)
     if SEEDED in channels:
-        for group, answers in groups.items():
+        for group, answers in drawn.items():
             if not group.startswith(TEXT_PREFIX):
                 gather_alternative(collection, group, answers, verifier, SECOND_RUN, weights, progress)
-    if not {SEEDED, TEXT, GREEDY}.intersection(channels):
-        return
     for alternative in list_calibrated_alternatives(verifier):
-        if weights_only and alternative.kind != KIND_WEIGHTS:
-            continue
         for group, answers in groups.items():
-            gather_alternative(collection, group, answers, verifier, alternative, weights, progress)
+            is_told = GREEDY in channels if _is_greedy(answers) else bool({SEEDED, TEXT}.intersection(channels))
+            is_weights = alternative.kind == KIND_WEIGHTS
+            if is_told and (is_weights or not (weights_only or _is_greedy(answers))):
+                gather_alternative(collection, group, answers, verifier, alternative, weights, progress)
+
+
+def _is_greedy(answers: Sequence[Answered]) -> bool:
+    return bool(answers) and answers[0].question.temperature_ppm == 0
+
+
+def ask_row(row: CheatRow, questions: Sequence[Question]) -> list[Question]:
+    """Return the questions as a row is asked them."""
+    return [replace(question, temperature_ppm=0) for question in questions] if row.asks_greedy else list(questions)
 
 
 def gather_honest(collection: Collection, count: int, progress: Progress, channels: Sequence[str] = CHANNELS) -> None:
     """Have hold-out questions answered honestly in every main cell, and re-run as the rows are."""
-    task = replace(TASK, hold_out=count)
+    task = replace(TASK, hold_out=count, greedy_requests=count if GREEDY in channels else 0)
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
     score_groups(collection, groups, progress, channels)
 

@@ -18,7 +18,7 @@ from models.calibrate_audit import (
 )
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import build_honest_answerer, gather_answers
-from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, LOGPROBS, SEEDED, TEXT
+from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, LOGPROBS, SEEDED, TEXT
 from scoring.probe_outlines import CODE, ENGLISH, ProbeOutline
 
 ROW_REQUESTS = 300
@@ -64,6 +64,12 @@ HONEST_ROWS = (
     ),
     HonestRow(name="code, of all cells above", groups=(*MAIN_GROUPS, *OTHER_GROUPS), keeps=is_code),
     HonestRow(name="not English", groups=(FOREIGN,)),
+    *(
+        HonestRow(
+            name=f"{cell.name} at temperature 0", groups=(f"{HOLD_OUT_SET}-{GREEDY}-{cell.name}",), channels=(GREEDY,)
+        )
+        for cell in TASK.cells
+    ),
 )
 
 
