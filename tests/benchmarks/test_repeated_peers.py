@@ -13,6 +13,7 @@ from benchmarks.repeated_answers import (
     LOCAL_CELL,
     LOCAL_GROUP,
     Sizes,
+    build_row_answerer,
     drop_seed,
     gather_cell,
     get_honest_group,
@@ -179,6 +180,16 @@ def test_a_test_of_text_is_given_no_seed_and_no_log_probabilities():
     request = answer.to_reference_request()
     assert (request.seed, request.sampler, answer.logprobs) == (None, SAMPLER_NONE, None)
     assert (request.prompt_ids, request.output_ids) == ((1, 2), answer.output_ids)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "is_cheated"), [("canned", True), ("honest", False)])
+def test_a_row_answers_each_copy_by_its_own_seed_and_keeps_no_more_than_the_tokens(open_tiny, name, is_cheated):
+    asked = repeat(QUESTIONS[:2], range(6))
+    answers = build_row_answerer(find_row(name), open_tiny)(asked)
+    assert [answer.question for answer in answers] == asked
+    assert len({answer.output_ids for answer in answers[::2]}) > 1
+    assert all((item.is_cheated, item.logprobs, item.proofs) == (is_cheated, None, None) for item in answers)
 
 
 def test_local_answers_are_used_by_whole_copies(tmp_path):

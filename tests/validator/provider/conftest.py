@@ -1,6 +1,5 @@
 """Provider processes for the tests: started as a user would start them, ended by the fixture that started them."""
 
-import json
 import os
 import subprocess
 import sys
@@ -80,24 +79,3 @@ def launch(tmp_path_factory):
 def provider(launch) -> Running:
     """One honest provider in bf16 for all tests."""
     return launch("validator.provider.server", input_price_wei="2", output_price_wei="5", max_context_tokens=512)
-
-
-@pytest.fixture(scope="session")
-def audit():
-    """Run an audit in its own process and return its exit code and result."""
-
-    def audit(folder: Path, *arguments: object) -> tuple[int, dict]:
-        result = folder / "result.json"
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "quiver_oracle", "audit", "--model", "bundled", "--json", str(result)]
-            + [str(argument) for argument in arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=500,
-            check=False,
-        )
-        assert result.exists(), done.stderr[-2000:]
-        return done.returncode, json.loads(result.read_text())
-
-    return audit

@@ -1,14 +1,15 @@
 """`quiver audit` against a real provider process that cheats with its weights: proven, named, shown, proven again."""
 
 import pytest
+from audit_process import LIMIT_S, audit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 100)]
 
 SERVER = "validator.provider.server"
 
 
 @pytest.fixture(scope="module")
-def int4(launch, audit, tmp_path_factory):
+def int4(launch, tmp_path_factory):
     """The audit of a provider that serves 4-bit weights, with what it kept."""
     folder = tmp_path_factory.mktemp("int4")
     running = launch(SERVER, cheats=["int4"])
@@ -28,7 +29,7 @@ def test_four_bit_weights_are_proven_and_named(int4) -> None:
     assert "honest requests" in result["calibration"]
 
 
-def test_a_stranger_proves_it_again_from_the_transcript(int4, audit) -> None:
+def test_a_stranger_proves_it_again_from_the_transcript(int4) -> None:
     folder, _, _ = int4
     code, result = audit(folder, "--transcript", folder / "t.jsonl")
     assert (code, result["verdict"]) == (1, "proven")
