@@ -315,7 +315,8 @@ def format_honest(collection: Collection, profile: ToleranceProfile, channels: S
         pool = read_honest_row(collection, row)
         if pool.units:
             cells = [_find_largest(profile, channel, pool) if channel in row.channels else "-" for channel in channels]
-            lines.append(f"| {row.name} | {len(pool.units)} | {' | '.join(cells)} |")
+            if any(cell != "-" for cell in cells):
+                lines.append(f"| {row.name} | {len(pool.units)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

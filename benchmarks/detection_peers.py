@@ -1,8 +1,7 @@
 """Other people's tests on the detection benchmark's own answers, at the number of requests that ours needs.
 
 Token-DiFR's mean margin and the subnet's rank rule read the same columns. Model equality testing and rank uniformity
-need 10 and 100 answers to each prompt from the reference, which are not gathered here: `benchmarks.peers` has their
-judges.
+need many answers to each prompt from the reference: they are in `benchmarks.repeated_peers`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -62,7 +62,8 @@ PEERS = (
         needs="10 answers to each prompt from the endpoint and from the reference",
         published="MMD with the Hamming kernel on characters, permutation p-value of 1,000 permutations, alpha 0.05",
         chosen_here="exactly 10 answers to each prompt (the paper: 10 on average), as many prompts as the trial pays, "
-        "no prompt twice; the reference's 10 are drawn from the local answers of rank uniformity",
+        "no prompt twice; the reference's 10 are drawn from the local answers of rank uniformity; beside the published "
+        "permutations those within each prompt (benchmarks.repeated_mmd), which keep alpha with fixed numbers",
     ),
     PeerDescription(
         name="rank-uniformity",

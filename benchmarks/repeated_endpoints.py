@@ -13,6 +13,7 @@ from benchmarks.detection_data import read_benchmark_questions
 from benchmarks.peer_mmd import SAMPLES_PER_PROMPT, Texts
 from benchmarks.peers import Floats, Integers, RequestColumns, compute_log_rank, compute_places
 from benchmarks.repeated_answers import (
+    ALTERNATIVES,
     HONEST_CELLS,
     LOCAL_GROUP,
     Sizes,
@@ -104,7 +105,8 @@ def read_endpoint(
     answers = read_repeated(collection, group, questions)
     pool = build_pool(collection, group, answers[: sizes.scored])
     scores = read_log_ranks(collection, group, answers[:scored])
-    if len(answers) < len(questions) or len(scores) < scored or len(pool.units) < sizes.scored:
+    missing = [name for name in ALTERNATIVES if collection.find_missing_shards(group, name, sizes.scored)]
+    if len(answers) < len(questions) or len(scores) < scored or len(pool.units) < sizes.scored or missing:
         print(f"{name}: not gathered yet, left out", file=sys.stderr)
         return None
     order = {get_prompt(question): place for place, question in enumerate(questions[: sizes.prompts])}

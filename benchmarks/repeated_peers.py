@@ -8,7 +8,7 @@ alone and may stop at any of them. Answers are kept (`--collection`), a second r
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,18 @@ from benchmarks.cheat_rows import find_row
 from benchmarks.detection import LOG_THRESHOLD, build_plan
 from benchmarks.detection_data import TASK
 from benchmarks.document import write_section
-from benchmarks.peer_mmd import PERMUTATIONS, SAMPLES_PER_PROMPT, build_kernels, build_mmd_judge, draw_prompt_trials
-from benchmarks.peers import Integers, build_uniformity_judge
+from benchmarks.peer_mmd import (
+    PERMUTATIONS,
+    SAMPLES_PER_PROMPT,
+    PromptKernels,
+    build_kernels,
+    build_mmd_judge,
+    draw_prompt_trials,
+)
+from benchmarks.peers import Integers, Judge, build_uniformity_judge
 from benchmarks.repeated_answers import LOCAL_CELL, Sizes, gather_repeated
 from benchmarks.repeated_endpoints import SEED, Endpoint, Local, read_endpoints
+from benchmarks.repeated_mmd import build_within_judge
 from benchmarks.resample import compute_gain_table, follow_lives
 from models.calibrate_audit import get_collection_folder
 from models.collection import Collection
@@ -32,11 +40,13 @@ from scoring.evidence.channel_ids import TEXT
 from scoring.evidence.profile import ToleranceProfile
 
 ROWS = (
-    "int8", "int6", "int4", "drop-layer", "temperature-0.9", "temperature-1.1", "top-p-0.9", "hidden-prompt",
-    "wrong-template", "canned",
+    "int8", "int6", "int5", "int4", "drop-layer", "temperature-0.9", "temperature-1.1", "top-p-0.9", "hidden-prompt",
+    "truncated-context", "wrong-template", "canned",
 )  # fmt: skip
+"""Those of the detection benchmark that change the text; other-model can be named where its package is installed."""
 ANSWERS = (10, 40, 160)
 MMD_TRIALS = 200
+_HEADS = "MMD, permuted as published | MMD, permuted within prompts | rank uniformity | this audit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,7 @@ class Shares:
     answers: int
     tokens: float
     mmd: float | None
+    mmd_within: float | None
     ranks: float | None
     audit: float
 
@@ -104,7 +115,8 @@ def measure_endpoint(
             name=endpoint.name,
             answers=answers,
             tokens=answers * endpoint.pool.tokens,
-            mmd=measure_mmd(endpoint, local, answers, mmd_trials),
+            mmd=measure_mmd(build_mmd_judge, endpoint, local, answers, mmd_trials),
+            mmd_within=measure_mmd(build_within_judge, endpoint, local, answers, mmd_trials),
             ranks=measure_ranks(endpoint, answers, trials),
             audit=float((lives.reached <= answers).mean()),
         )
@@ -112,12 +124,14 @@ def measure_endpoint(
     ]
 
 
-def measure_mmd(endpoint: Endpoint, local: Local, answers: int, trials: int) -> float | None:
+def measure_mmd(
+    build_judge: Callable[[PromptKernels], Judge], endpoint: Endpoint, local: Local, answers: int, trials: int
+) -> float | None:
     """Return the share of trials that model equality testing rejects, no prompt twice in a trial."""
     prompts = answers // SAMPLES_PER_PROMPT
     if prompts > len(endpoint.texts):
         return None
-    judge = build_mmd_judge(build_kernels(local.texts[: len(endpoint.texts)], endpoint.texts), seed=SEED)
+    judge = build_judge(build_kernels(local.texts[: len(endpoint.texts)], endpoint.texts))
     return float(judge(draw_prompt_trials(len(endpoint.texts), prompts, trials, SEED)).mean())
 
 
@@ -144,13 +158,14 @@ def draw_answer_trials(prompts: Integers, answers: int, trials: int, seed: int) 
 def format_cheats(cheats: Sequence[Shares], honest: Sequence[Shares]) -> str:
     """Return the table of power and false alarms, those of the honest endpoint that a test rejects more often."""
     lines = [
-        "| cheat | answers, tokens | model equality testing (MMD) | rank uniformity | this audit, text, at 10^6 |",
-        "|---|---|---|---|---|",
+        f"| cheat | answers, tokens | {_HEADS}, text, at 10^6 |",
+        "|---|---|---|---|---|---|",
     ]
     for item in cheats:
         alike = [other for other in honest if other.answers == item.answers]
         cells = [
             _show_pair(item.mmd, [other.mmd for other in alike]),
+            _show_pair(item.mmd_within, [other.mmd_within for other in alike]),
             _show_pair(item.ranks, [other.ranks for other in alike]),
             _show_pair(item.audit, [other.audit for other in alike]),
         ]
@@ -161,11 +176,11 @@ def format_cheats(cheats: Sequence[Shares], honest: Sequence[Shares]) -> str:
 def format_honest(honest: Sequence[Shares]) -> str:
     """Return the table of false alarms of each honest endpoint."""
     lines = [
-        "| honest answers | answers, tokens | model equality testing (MMD) | rank uniformity | this audit |",
-        "|---|---|---|---|---|",
+        f"| honest answers | answers, tokens | {_HEADS} |",
+        "|---|---|---|---|---|---|",
     ]
     for item in honest:
-        cells = " | ".join(_show(value) for value in (item.mmd, item.ranks, item.audit))
+        cells = " | ".join(_show(value) for value in (item.mmd, item.mmd_within, item.ranks, item.audit))
         lines.append(f"| {item.name} | {item.answers}, {item.tokens:.0f} | {cells} |")
     return "\n".join(lines)
 

@@ -7,8 +7,10 @@ import pytest
 
 from benchmarks.cheat_rows import find_row
 from benchmarks.detection import Pool, build_plan
+from benchmarks.peer_mmd import build_kernels, build_mmd_judge
 from benchmarks.peers import PEERS
 from benchmarks.repeated_answers import (
+    ALTERNATIVES,
     HONEST_CELLS,
     LOCAL_CELL,
     LOCAL_GROUP,
@@ -24,6 +26,7 @@ from benchmarks.repeated_answers import (
     repeat,
 )
 from benchmarks.repeated_endpoints import Endpoint, Local, read_endpoint, read_local
+from benchmarks.repeated_mmd import build_within_judge
 from benchmarks.repeated_peers import (
     ANSWERS,
     ROWS,
@@ -35,8 +38,17 @@ from benchmarks.repeated_peers import (
     measure_mmd,
     measure_ranks,
 )
+from models.alternatives import AlternativeColumns
 from models.calibrate_audit import ProviderCell
-from models.collection import SHARD, Answered, Collection, Question, pack_token_statistics, reseed
+from models.collection import (
+    SHARD,
+    Answered,
+    Collection,
+    Question,
+    pack_alternative_columns,
+    pack_token_statistics,
+    reseed,
+)
 from models.gather import gather_answers
 from models.requests import GRID, SAMPLER_NONE, ChatMessage, TokenStatistics
 from scoring.evidence.audit import Unit
@@ -101,16 +113,26 @@ def gather(collection, group, questions):
     return answers, answerer.asked
 
 
-def score(collection, group, count, rank=0):
-    """Write the reference's columns of so many answers of two tokens, all of one rank."""
+def score(collection, group, ranks):
+    """Write the reference's columns of answers of two tokens, both of one rank."""
     pair = (-0.5, -0.5)
-    statistics = TokenStatistics(
-        logprob=pair, raw_logprob=pair, rank=(rank, rank), entropy=(0.5, 0.5), pit_low=(0.1, 0.2), pit_high=(0.4, 0.9),
-        grid_logprob=((-0.5,) * len(GRID),) * 2, margin=None, gap=None,
-    )  # fmt: skip
-    for start in range(0, count, SHARD):
-        shard = range(start, min(start + SHARD, count))
-        collection.write_shard(group, "reference", shard, pack_token_statistics([statistics] * len(shard)))
+    rows = [
+        TokenStatistics(
+            logprob=pair, raw_logprob=pair, rank=(rank, rank), entropy=(0.5, 0.5), pit_low=(0.1, 0.2),
+            pit_high=(0.4, 0.9), grid_logprob=((-0.5,) * len(GRID),) * 2, margin=None, gap=None,
+        )
+        for rank in ranks
+    ]  # fmt: skip
+    for start in range(0, len(rows), SHARD):
+        part = rows[start : start + SHARD]
+        collection.write_shard(group, "reference", range(start, start + len(part)), pack_token_statistics(part))
+
+
+def rerun(collection, group, names=ALTERNATIVES):
+    """Write columns of some alternatives, under which the first four answers are as likely as they were."""
+    columns = AlternativeColumns(logprob=(-0.5, -0.5), margin=None, gap=None)
+    for name in names:
+        collection.write_shard(group, name, range(4), pack_alternative_columns([columns] * 4))
 
 
 def test_every_copy_of_a_question_has_an_index_and_a_seed_of_its_own():
@@ -192,12 +214,13 @@ def test_a_row_answers_each_copy_by_its_own_seed_and_keeps_no_more_than_the_toke
     assert all((item.is_cheated, item.logprobs, item.proofs) == (is_cheated, None, None) for item in answers)
 
 
-def test_local_answers_are_used_by_whole_copies(tmp_path):
+def test_local_answers_are_used_by_whole_copies_and_lie_by_prompt(tmp_path):
     collection = Collection(tmp_path)
-    gather(collection, LOCAL_GROUP, repeat(QUESTIONS[:3], range(12))[:35])
-    score(collection, LOCAL_GROUP, 35)
-    local = read_local(collection, repeat(QUESTIONS[:3], range(12)), SMALL, decode)
-    assert local.scores.shape == (3, 11)
+    asked = repeat(QUESTIONS[:3], range(12))
+    gather(collection, LOCAL_GROUP, asked[:35])
+    score(collection, LOCAL_GROUP, [get_prompt(question) for question in asked[:35]])
+    local = read_local(collection, asked, SMALL, decode)
+    assert local.scores == pytest.approx(np.log1p([[0.0] * 11, [1.0] * 11, [2.0] * 11]))
     assert [len(texts) for texts in local.texts] == [11] * 3
 
 
@@ -211,7 +234,7 @@ def gathered(tmp_path):
     """A collection whose local answers have rank 3, and the local answers."""
     collection = Collection(tmp_path)
     gather(collection, LOCAL_GROUP, repeat(QUESTIONS[:3], range(10)))
-    score(collection, LOCAL_GROUP, 30, rank=3)
+    score(collection, LOCAL_GROUP, [3] * 30)
     return collection, read_local(collection, repeat(QUESTIONS[:3], range(10)), SMALL, decode)
 
 
@@ -219,7 +242,8 @@ def test_an_endpoint_is_placed_among_local_answers_to_its_own_prompts(gathered):
     collection, local = gathered
     asked = list_tested(QUESTIONS, SMALL)
     answers, _ = gather(collection, "repeated-int8", asked)
-    score(collection, "repeated-int8", 4, rank=5)
+    rerun(collection, "repeated-int8")
+    score(collection, "repeated-int8", [5] * 4)
     endpoint = read_endpoint(collection, "int8", "repeated-int8", (asked, 4), local, SMALL, decode)
     assert endpoint.prompts.tolist() == [0, 1, 2, 0]
     assert (endpoint.places > 10 / 11).all()
@@ -231,23 +255,35 @@ def test_places_follow_the_local_answers_of_the_same_prompt(gathered):
     collection, local = gathered
     asked = list_tested(QUESTIONS, SMALL)
     gather(collection, "repeated-int8", asked)
-    score(collection, "repeated-int8", 4, rank=3)
+    rerun(collection, "repeated-int8")
+    score(collection, "repeated-int8", [3] * 4)
     scores = local.scores.copy()
     scores[1] += 1.0
+    scores[2] -= 1.0
     endpoint = read_endpoint(
         collection, "int8", "repeated-int8", (asked, 4), replace(local, scores=scores), SMALL, decode
     )
-    assert endpoint.places[1] < 1 / 11 and endpoint.places[[0, 2, 3]].max() > 1 / 11
+    assert endpoint.places[1] < 1 / 11 and endpoint.places[2] > 10 / 11
 
 
-@pytest.mark.parametrize(("answered", "scored"), [(20, 4), (21, 3)])
-def test_an_endpoint_that_is_not_all_there_is_left_out(gathered, answered, scored):
+@pytest.mark.parametrize(
+    ("answered", "scored", "alternatives", "is_there"),
+    [
+        (21, 4, ALTERNATIVES, True),
+        (20, 4, ALTERNATIVES, False),
+        (21, 3, ALTERNATIVES, False),
+        (21, 4, ALTERNATIVES[:-1], False),
+    ],
+)
+def test_an_endpoint_that_is_not_all_there_is_left_out(gathered, answered, scored, alternatives, is_there):
     collection, local = gathered
     asked = list_tested(QUESTIONS, SMALL)
     assert len(asked) == 21
     gather(collection, "repeated-int8", asked[:answered])
-    score(collection, "repeated-int8", scored)
-    assert read_endpoint(collection, "int8", "repeated-int8", (asked, 4), local, SMALL, decode) is None
+    score(collection, "repeated-int8", [3] * scored)
+    rerun(collection, "repeated-int8", alternatives)
+    found = read_endpoint(collection, "int8", "repeated-int8", (asked, 4), local, SMALL, decode)
+    assert (found is not None) is is_there
 
 
 def make_endpoint(letters, places, g_ppm, seed=1):
@@ -278,21 +314,44 @@ def make_local():
 
 
 def test_honest_lives_pass_and_damaged_ones_are_rejected_by_every_test():
-    honest = [measure_endpoint(make_honest(seed), make_local(), PLAN, 200, 30) for seed in (1, 2, 3)]
-    damaged = measure_endpoint(make_damaged(), make_local(), PLAN, 200, 30)
+    honest = [measure_endpoint(make_honest(seed), make_local(), PLAN, 200, 8) for seed in (1, 2, 3)]
+    damaged = measure_endpoint(make_damaged(), make_local(), PLAN, 200, 8)
     # One endpoint's largest trials are nearly the same answers every time: a share there is near 0 or 1.
     assert np.mean([shares[0].mmd for shares in honest]) < 0.2
+    assert np.mean([shares[0].mmd_within for shares in honest]) < 0.2
     assert np.mean([shares[0].ranks for shares in honest]) < 0.15
     assert all(item.audit == 0.0 for shares in honest for item in shares)
     assert [(item.answers, item.tokens) for item in damaged] == [(10, 600), (40, 2400), (160, 9600)]
     assert (damaged[1].mmd, damaged[2].mmd, damaged[1].audit) == (1.0, 1.0, 1.0)
+    assert (damaged[1].mmd_within, damaged[2].mmd_within) == (1.0, 1.0)
     assert damaged[0].ranks > 0.5 and damaged[1].ranks == 1.0
+
+
+def make_prompt_texts(generator, prompt):
+    """Return 10 texts to a prompt: half of the prompts are answered in nearly one way, the others in many."""
+    letters = "aaaaaaaaab" if prompt % 2 else "abcdefghij"
+    return ["".join(generator.choice(list(letters), 30)) for _ in range(10)]
+
+
+def test_permutations_within_prompts_keep_alpha_where_the_published_ones_reject_too_seldom():
+    generator = np.random.default_rng(5)
+    found = {build_mmd_judge: 0.0, build_within_judge: 0.0}
+    for _ in range(150):
+        texts = [[make_prompt_texts(generator, prompt) for prompt in range(4)] for _ in range(2)]
+        for build in found:
+            found[build] += build(build_kernels(*texts), permutations=100)(np.arange(4)[None])[0] / 150
+    assert found[build_mmd_judge] < 0.02 < found[build_within_judge] < 0.11
+
+
+def test_this_audit_is_given_the_proofs_of_as_many_answers_as_the_peers():
+    slow = make_endpoint("abcd", lambda generator, count: generator.random(count), 40_000)
+    assert [item.audit for item in measure_endpoint(slow, make_local(), PLAN, 10, 1)] == [0.0, 1.0, 1.0]
 
 
 def test_a_test_says_nothing_where_it_has_too_few_prompts():
     endpoint = make_damaged()
     assert measure_ranks(endpoint, 41, 5) is None
-    assert measure_mmd(endpoint, make_local(), 170, 5) is None
+    assert measure_mmd(build_mmd_judge, endpoint, make_local(), 170, 5) is None
     assert measure_endpoint(endpoint, make_local(), PLAN, 10, 2)[-1].ranks is None
 
 
@@ -306,7 +365,10 @@ def test_a_trial_asks_no_prompt_twice_and_any_answer_to_it_may_be_drawn(answers)
 
 
 def make_shares(name, answers, mmd, ranks, audit):
-    return Shares(name=name, answers=answers, tokens=answers * 59.6, mmd=mmd, ranks=ranks, audit=audit)
+    within = mmd + 0.01
+    return Shares(
+        name=name, answers=answers, tokens=answers * 59.6, mmd=mmd, mmd_within=within, ranks=ranks, audit=audit
+    )
 
 
 def test_the_table_has_the_power_and_the_false_alarms_of_the_worse_honest_endpoint():
@@ -316,14 +378,16 @@ def test_the_table_has_the_power_and_the_false_alarms_of_the_worse_honest_endpoi
         make_shares("bf16-64", 160, 0.5, None, 0.0),
     ]
     cheats = [make_shares("int8", 10, 0.1, 0.2, 0.0), make_shares("int8", 160, 0.3, None, 1.0)]
+    tables = format_cheats(cheats, honest), format_honest(honest)
+    assert all({line.count("|") for line in table.splitlines()} == {7} for table in tables)
     assert format_cheats(cheats, honest).splitlines()[2:] == [
-        "| int8 | 10, 596 | 0.10, 0.06 | 0.20, 0.07 | 0.00, 0.00 |",
-        "| int8 | 160, 9536 | 0.30, 0.50 | - | 1.00, 0.00 |",
+        "| int8 | 10, 596 | 0.10, 0.06 | 0.11, 0.07 | 0.20, 0.07 | 0.00, 0.00 |",
+        "| int8 | 160, 9536 | 0.30, 0.50 | 0.31, 0.51 | - | 1.00, 0.00 |",
     ]
     assert format_honest(honest).splitlines()[2:] == [
-        "| bf16-64 | 10, 596 | 0.04 | 0.07 | 0.00 |",
-        "| fp32-64 | 10, 596 | 0.06 | 0.05 | 0.00 |",
-        "| bf16-64 | 160, 9536 | 0.50 | - | 0.00 |",
+        "| bf16-64 | 10, 596 | 0.04 | 0.05 | 0.07 | 0.00 |",
+        "| fp32-64 | 10, 596 | 0.06 | 0.07 | 0.05 | 0.00 |",
+        "| bf16-64 | 160, 9536 | 0.50 | 0.51 | - | 0.00 |",
     ]
 
 
