@@ -11,76 +11,29 @@ Written here without the package: its newest wheel wants a torch of early 2025 (
 undefined symbol), and its C++ ends the process on a hostile proof (a modulus of 0, no coefficients).
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.activation_format import LEAST_MODULUS, POINTS, PRIME, ActivationProof
 from models.requests import ReferenceRequest
 from scoring.errors import InvalidInput
 
 if TYPE_CHECKING:
     from models.load import LoadedModel
 
-PRIME = 65497
-POINTS = 128
 SEGMENT_TOKENS = 32
-MAX_PROOFS = 1 << 12
 CHECKED_POINTS = 96
 """A verifier looks at its own largest entries only: near the border of 128 two honest runs choose different ones."""
 FULL_ERROR_STEPS = 16
 """A difference of so many steps of bf16 (0.8 % to 1.6 % each, hence about 9 to 18 %) counts as wholly wrong."""
-_LEAST_MODULUS = 1 << 15
-_MAX_TEXT = 4 * ((2 + 2 * POINTS + 2) // 3)
 _MAGNITUDE = np.uint16(0x7FFF)
 
 Bits = NDArray[np.uint16]
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationProof:
-    """A polynomial over GF(65497), `coefficients` ascending, of the bf16 bits over position modulo `modulus`."""
-
-    modulus: int
-    coefficients: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not _LEAST_MODULUS <= self.modulus <= PRIME:
-            raise InvalidInput(f"a modulus lies in {_LEAST_MODULUS}..{PRIME}", "quiver_toploc")
-        if not 0 < len(self.coefficients) <= POINTS or not all(0 <= value < PRIME for value in self.coefficients):
-            raise InvalidInput(f"a proof has 1 to {POINTS} coefficients below {PRIME}", "quiver_toploc")
-
-    def encode(self) -> str:
-        """Return base64 of modulus and coefficients, 16 bits each, big-endian (258 bytes for 128 points)."""
-        words = np.array([self.modulus, *self.coefficients], dtype=">u2")
-        return base64.b64encode(words.tobytes()).decode()
-
-    @classmethod
-    def decode(cls, text: object) -> "ActivationProof":
-        """Read a proof; raises InvalidInput for everything that `encode` does not write."""
-        if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT or not text.isascii():
-            raise InvalidInput(f"a proof is base64 of at most {_MAX_TEXT} characters", "quiver_toploc")
-        try:
-            data = base64.b64decode(text, validate=True)
-        except binascii.Error:
-            raise InvalidInput("a proof is not base64", "quiver_toploc") from None
-        if len(data) % 2 or base64.b64encode(data).decode() != text:
-            raise InvalidInput("a proof is base64 of 16-bit words", "quiver_toploc")
-        words = np.frombuffer(data, dtype=">u2").tolist()
-        return cls(modulus=words[0], coefficients=tuple(words[1:]))
-
-
-def parse_proofs(value: object) -> tuple[ActivationProof, ...]:
-    """Read the field `quiver_toploc` of an answer: a list of base64 texts. Raises InvalidInput."""
-    if not isinstance(value, list | tuple) or not 0 < len(value) <= MAX_PROOFS:
-        raise InvalidInput(f"expected a list of 1 to {MAX_PROOFS} proofs", "quiver_toploc")
-    return tuple(ActivationProof.decode(text) for text in value)
 
 
 def count_proofs(output_tokens: int) -> int:
@@ -94,7 +47,7 @@ def count_proofs(output_tokens: int) -> int:
 def build_proof(bits: Bits) -> ActivationProof:
     """Return the proof of one flattened segment of bf16 bits (`read_bits`)."""
     places = _select_largest(bits, POINTS)
-    modulus = next(m for m in range(PRIME, _LEAST_MODULUS, -1) if len(np.unique(places % m)) == len(places))
+    modulus = next(m for m in range(PRIME, LEAST_MODULUS, -1) if len(np.unique(places % m)) == len(places))
     coefficients = _interpolate(places % modulus, bits[places].astype(np.int64))
     return ActivationProof(modulus=modulus, coefficients=tuple(coefficients.tolist()))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from models.activation_proofs import ActivationProof, score_activation_proofs
+from models.activation_format import ActivationProof
+from models.activation_proofs import score_activation_proofs
 from models.alternative_pass import compute_alternative_columns
 from models.alternatives import (
     KIND_SIBLING,

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from models.activation_proofs import parse_proofs, score_activation_proofs
+from models.activation_format import parse_proofs
+from models.activation_proofs import score_activation_proofs
 from models.alternatives import KIND_NUMERICS, KIND_WEIGHTS, Alternative
 from models.collection import (
     ACTIVATIONS,

@@ -7,15 +7,12 @@ import random
 import numpy as np
 import pytest
 
+from models.activation_format import POINTS, PRIME, ActivationProof, parse_proofs
 from models.activation_proofs import (
-    POINTS,
-    PRIME,
-    ActivationProof,
     ProofRecorder,
     build_proof,
     compute_proof_error,
     count_proofs,
-    parse_proofs,
     score_activation_proofs,
 )
 from models.requests import ChatMessage, GenerationRequest, ReferenceRequest

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from models import answer_pass
-from models.activation_proofs import parse_proofs
+from models.activation_format import parse_proofs
 from models.alternatives import SECOND_RUN
 from models.answer_pass import Claim, ReferenceModel, cut_columns
 from models.generate import generate

@@ -8,7 +8,7 @@ receipt, activation proofs, and token ids (`choices[0].token_ids` as vLLM and we
 import re
 from dataclasses import dataclass
 
-from models.activation_proofs import ActivationProof, parse_proofs
+from models.activation_format import ActivationProof, parse_proofs
 from models.requests import MAX_TOP_LOGPROBS
 from scoring import canonical
 from scoring.errors import InvalidInput

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
-from models.activation_proofs import ActivationProof
+from models.activation_format import ActivationProof
 from models.requests import SAMPLER_NONE, SAMPLERS, ChatMessage, check_sampling, check_token_ids
 from scoring.errors import InvalidInput
 from scoring.evidence.contract_alarm import ContractCount

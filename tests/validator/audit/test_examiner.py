@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from exchanges import PLAIN
 
-from models.activation_proofs import parse_proofs
+from models.activation_format import parse_proofs
 from models.generate import generate
 from models.load import encode_text
 from models.requests import ChatMessage, GenerationRequest

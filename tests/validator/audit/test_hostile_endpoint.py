@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from models.activation_proofs import ActivationProof
+from models.activation_format import ActivationProof
 from validator.audit.answered import parse_answered
 from validator.audit.asker import Asker
 from validator.audit.endpoint import Endpoint, Failure

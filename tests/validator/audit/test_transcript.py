@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.activation_proofs import ActivationProof
+from models.activation_format import ActivationProof
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput, Unavailable
 from validator.audit import transcript

@@ -66,7 +66,8 @@ def test_the_tokens_are_those_that_the_seed_draws(claim) -> None:
 
 
 def test_the_activation_proofs_fit_the_answer(answer, claim) -> None:
-    from models.activation_proofs import parse_proofs, score_activation_proofs
+    from models.activation_format import parse_proofs
+    from models.activation_proofs import score_activation_proofs
 
     assert score_activation_proofs(*claim, parse_proofs(answer["quiver_toploc"])) < 0.13
 
