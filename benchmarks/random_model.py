@@ -66,6 +66,7 @@ def build_random_model(name: str, *, dtype: str = "bf16", device: str = "cpu", a
         device=device,
         attention=attention,
         end_ids=frozenset(),
+        source=name,
     )
 
 
