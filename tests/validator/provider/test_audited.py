@@ -12,7 +12,7 @@ SERVER = "validator.provider.server"
 def int4(launch, tmp_path_factory):
     """The audit of a provider that serves 4-bit weights, with what it kept."""
     folder = tmp_path_factory.mktemp("int4")
-    running = launch(SERVER, cheats=["int4"])
+    running = launch(SERVER, cheats=["int4"], toploc=True)
     code, result = audit(
         folder, "--endpoint", running.url, "--html", folder / "r.html", "--save-transcript", folder / "t.jsonl"
     )
@@ -27,6 +27,10 @@ def test_four_bit_weights_are_proven_and_named(int4) -> None:
     assert result["explanation"] == "int4 weights"
     assert result["requests"] <= 12
     assert "honest requests" in result["calibration"]
+
+
+def test_the_proofs_that_come_along_tell_it_too(int4) -> None:
+    assert int4[2]["channels"]["activations"]["log10_e"] > 3
 
 
 def test_a_stranger_proves_it_again_from_the_transcript(int4) -> None:
