@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from benchmarks.cheat_answers import answer_rows
+from benchmarks.cheat_answers import OpenModel, answer_rows
 from benchmarks.cheat_rows import CheatRow
 from benchmarks.model_shelf import ModelShelf
 from benchmarks.third_party_answers import gather_server_answers
@@ -18,7 +17,7 @@ from models.calibrate_audit import (
     write_questions,
 )
 from models.collection import Answered, Collection, Progress, Question
-from models.gather import gather_activations, gather_alternative, gather_answers, gather_reference
+from models.gather import Answerer, gather_activations, gather_alternative, gather_answers, gather_reference
 from models.load import LoadedModel, decode_tokens, load_model
 from models.packing import pack_linears
 from models.retokenise import FINISH_LENGTH, FINISH_STOP, TextAnswer, retokenise
@@ -51,7 +50,9 @@ def gather_rows(
         if row.gguf is not None:
             groups[group] = gather_server_answers(collection, group, questions, progress, row.gguf)
         else:
-            groups[group] = gather_answers(collection, group, questions, _build_answerer(row, shelf), 64, progress)
+            groups[group] = gather_answers(
+                collection, group, questions, build_row_answerer(row, shelf.open), 64, progress
+            )
     score_groups(collection, groups, progress, channels)
 
 
@@ -152,10 +153,12 @@ def open_verifier() -> LoadedModel:
     return loaded
 
 
-def _build_answerer(row: CheatRow, shelf: Any) -> Any:
+def build_row_answerer(row: CheatRow, open_model: OpenModel) -> Answerer:
+    """Return what a row answers to questions, with what it says of its tokens."""
+
     def answer(questions: Sequence[Question]) -> list[Answered]:
         # A mixture is drawn when lives are resampled: its pools are answers that were cheated throughout.
-        found = answer_rows(row, shelf.open, questions, max_tokens=TASK.max_tokens)
+        found = answer_rows(row, open_model, questions, max_tokens=TASK.max_tokens)
         return [
             Answered(
                 question=question,

@@ -84,7 +84,7 @@ def compute_p_value(
     kernels: PromptKernels, trial: Integers, permutations: int, generator: np.random.Generator
 ) -> float:
     """Return the permutation p-value of one trial, with SAMPLES_PER_PROMPT answers drawn from each side of a prompt."""
-    chosen = np.stack([_choose_answers(kernels, prompt, generator) for prompt in trial])
+    chosen = np.stack([choose_answers(kernels, prompt, generator) for prompt in trial])
     sides = np.tile(np.repeat([True, False], SAMPLES_PER_PROMPT), len(trial))
     shuffled = generator.permuted(np.tile(sides, (permutations, 1)), axis=1)
     values = compute_statistics(chosen, np.concatenate([sides[None], shuffled]))
@@ -112,7 +112,8 @@ def _sum_pairs(left: Floats, weights: Floats, right: Floats) -> Floats:
     return sums
 
 
-def _choose_answers(kernels: PromptKernels, prompt: int, generator: np.random.Generator) -> Floats:
+def choose_answers(kernels: PromptKernels, prompt: int, generator: np.random.Generator) -> Floats:
+    """Return the kernel [20, 20] of SAMPLES_PER_PROMPT answers from each side of a prompt, the reference's first."""
     own = generator.permutation(kernels.reference_count)[:SAMPLES_PER_PROMPT]
     other = kernels.reference_count + generator.permutation(kernels.tested_count)[:SAMPLES_PER_PROMPT]
     places = np.concatenate([own, other])

@@ -10,14 +10,14 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from benchmarks.cheat_answers import OpenModel, answer_rows, ask_again
+from benchmarks.cheat_answers import ask_again
 from benchmarks.cheat_rows import CheatRow
-from benchmarks.detection_data import TASK, open_verifier, write_benchmark_questions
+from benchmarks.detection_data import TASK, build_row_answerer, open_verifier, write_benchmark_questions
 from benchmarks.model_shelf import ModelShelf
 from models.calibrate_audit import VERIFIER_DTYPE, ProviderCell, list_calibrated_alternatives
 from models.collection import SHARD, Answered, Collection, Progress, Question
 from models.gather import Answerer, build_honest_answerer, gather_alternative, gather_answers, gather_reference
-from models.load import LoadedModel, load_model
+from models.load import load_model
 from models.packing import pack_linears
 from models.requests import SAMPLER_NONE, ReferenceRequest
 
@@ -135,7 +135,9 @@ def gather_repeated(collection: Collection, rows: Sequence[CheatRow], sizes: Siz
     shelf = ModelShelf()
     for row in rows:
         group = get_repeated_group(row)
-        gather_answers(collection, group, groups[group][0], build_row_answerer(row, shelf.open), SHARD, progress)
+        gather_answers(
+            collection, group, groups[group][0], keep_text(build_row_answerer(row, shelf.open)), SHARD, progress
+        )
     del shelf
     gc.collect()
     score_repeated(collection, groups, sizes, progress)
@@ -149,31 +151,14 @@ def gather_cell(
         return
     loaded = load_model(TASK.model, dtype=cell.dtype)
     pack_linears(loaded)
-    gather_answers(collection, group, questions, build_text_answerer(loaded, cell.batch), cell.batch, progress)
+    gather_answers(
+        collection, group, questions, keep_text(build_honest_answerer(loaded, cell.batch)), cell.batch, progress
+    )
 
 
-def build_text_answerer(loaded: LoadedModel, batch: int) -> Answerer:
-    """Return what the claimed weights answer, kept as tests of text need it."""
-    answer = build_honest_answerer(loaded, batch)
+def keep_text(answer: Answerer) -> Answerer:
+    """Return an answerer whose answers are kept as tests of text need them."""
     return lambda questions: [replace(item, logprobs=None, proofs=None) for item in answer(questions)]
-
-
-def build_row_answerer(row: CheatRow, open_model: OpenModel) -> Answerer:
-    """Return what a cheat answers, kept as tests of text need it."""
-
-    def answer(questions: Sequence[Question]) -> list[Answered]:
-        found = answer_rows(row, open_model, questions, max_tokens=TASK.max_tokens)
-        return [
-            Answered(
-                question=question,
-                output_ids=item.token_ids,
-                prompt_tokens=item.prompt_tokens,
-                is_cheated=item.is_cheated,
-            )
-            for question, item in zip(questions, found, strict=True)
-        ]
-
-    return answer
 
 
 def score_repeated(

@@ -8,8 +8,15 @@ Exchanging answers to the same prompt alone is exact there. Statistic and p-valu
 
 import numpy as np
 
-from benchmarks.peer_mmd import ALPHA, PERMUTATIONS, SAMPLES_PER_PROMPT, PromptKernels, compute_statistics
-from benchmarks.peers import Booleans, Floats, Integers, Judge
+from benchmarks.peer_mmd import (
+    ALPHA,
+    PERMUTATIONS,
+    SAMPLES_PER_PROMPT,
+    PromptKernels,
+    choose_answers,
+    compute_statistics,
+)
+from benchmarks.peers import Booleans, Integers, Judge
 
 
 def build_within_judge(
@@ -28,18 +35,10 @@ def compute_within_p_value(
     kernels: PromptKernels, trial: Integers, permutations: int, generator: np.random.Generator
 ) -> float:
     """Return the p-value of one trial, with SAMPLES_PER_PROMPT answers drawn from each side of a prompt."""
-    chosen = np.stack([_choose_answers(kernels, prompt, generator) for prompt in trial])
+    chosen = np.stack([choose_answers(kernels, prompt, generator) for prompt in trial])
     sides = np.repeat([True, False], SAMPLES_PER_PROMPT)
     shuffled = generator.permuted(np.tile(sides, (permutations * len(trial), 1)), axis=1)
     divisions = np.concatenate([np.tile(sides, len(trial))[None], shuffled.reshape(permutations, -1)])
     values = compute_statistics(chosen, divisions)
     # Equal sums can differ in the last digit by the order of the additions.
     return float((values[1:] >= values[0] - 1e-12).mean())
-
-
-def _choose_answers(kernels: PromptKernels, prompt: int, generator: np.random.Generator) -> Floats:
-    own = generator.permutation(kernels.reference_count)[:SAMPLES_PER_PROMPT]
-    other = kernels.reference_count + generator.permutation(kernels.tested_count)[:SAMPLES_PER_PROMPT]
-    places = np.concatenate([own, other])
-    chosen: Floats = kernels.kernels[prompt][np.ix_(places, places)]
-    return chosen

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.cheat_rows import find_row
 from benchmarks.detection import Pool, build_plan
+from benchmarks.detection_data import build_row_answerer
 from benchmarks.peer_mmd import build_kernels, build_mmd_judge
 from benchmarks.peers import PEERS
 from benchmarks.repeated_answers import (
@@ -15,12 +16,12 @@ from benchmarks.repeated_answers import (
     LOCAL_CELL,
     LOCAL_GROUP,
     Sizes,
-    build_row_answerer,
     drop_seed,
     gather_cell,
     get_honest_group,
     get_prompt,
     get_repeated_group,
+    keep_text,
     list_groups,
     list_tested,
     repeat,
@@ -194,7 +195,9 @@ def test_more_local_answers_are_added_to_those_that_are_there(tmp_path):
 def test_no_model_is_opened_for_answers_that_are_all_there(tmp_path):
     collection = Collection(tmp_path)
     gather(collection, LOCAL_GROUP, QUESTIONS)
+    # Opening this one would raise.
     gather_cell(collection, LOCAL_GROUP, QUESTIONS, ProviderCell(dtype="no-such-dtype", batch=1), ignore)
+    assert len(collection.read_answers(LOCAL_GROUP, QUESTIONS)) == len(QUESTIONS)
 
 
 def test_a_test_of_text_is_given_no_seed_and_no_log_probabilities():
@@ -208,7 +211,7 @@ def test_a_test_of_text_is_given_no_seed_and_no_log_probabilities():
 @pytest.mark.parametrize(("name", "is_cheated"), [("canned", True), ("honest", False)])
 def test_a_row_answers_each_copy_by_its_own_seed_and_keeps_no_more_than_the_tokens(open_tiny, name, is_cheated):
     asked = repeat(QUESTIONS[:2], range(6))
-    answers = build_row_answerer(find_row(name), open_tiny)(asked)
+    answers = keep_text(build_row_answerer(find_row(name), open_tiny))(asked)
     assert [answer.question for answer in answers] == asked
     assert len({answer.output_ids for answer in answers[::2]}) > 1
     assert all((item.is_cheated, item.logprobs, item.proofs) == (is_cheated, None, None) for item in answers)

@@ -258,6 +258,7 @@ def test_the_engine_ends_with_its_parent(place, tiny_folder):
     stop(parent)
     parent.stdout.close()
     wait_until(lambda: not is_running(child), 20)
+    assert not is_running(child)
 
 
 def test_an_engine_that_cannot_start_says_why(place):
