@@ -2,15 +2,18 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from models.audit_profile import run
+from models import profiles
+from models.audit_profile import BOUND_PLACES, run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
+    CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
     LOGPROBS_IDS,
     OWN_NOISE_ID,
@@ -19,6 +22,7 @@ from scoring.evidence.channel_ids import (
 )
 from scoring.evidence.profile import ALL, ToleranceProfile
 
+PROFILES = Path(profiles.__file__).parent
 CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}
 
 
@@ -51,6 +55,16 @@ def test_refuses_an_alternative_that_it_does_not_know():
 def test_alternatives_are_run_on_the_same_share_of_every_group_in_whole_shards():
     task = AuditCalibration(requests=5000, alternative_requests=1408)
     assert [count_alternative_answers(task, count) for count in (5000, 1000, 300, 40)] == [1408, 320, 128, 40]
+
+
+def test_the_bounds_of_an_extended_profile_are_allowed_no_more_error_than_delta():
+    profile = ToleranceProfile.decode((PROFILES / "bundled_audit.json").read_bytes())
+    found = profile.compute_mu_ppm().keys() - {*ACTIVATIONS_IDS, *GREEDY_IDS, OWN_NOISE_ID}
+    made_first = [name for name in found if not name.startswith("greedy-")]
+    # Those were made when 110 statistics shared delta; every other one that there is may still be added.
+    rest = len(CHANNEL_STATISTIC_IDS) - len(made_first)
+    assert len(made_first) / 110 + rest / BOUND_PLACES < 1.0
+    assert len(CHANNEL_STATISTIC_IDS) <= BOUND_PLACES
 
 
 @pytest.fixture(scope="module")
