@@ -32,7 +32,6 @@ from benchmarks.honest_rows import FOREIGN_SET, HONEST_ROWS, MAIN_GROUPS, Honest
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
-    DEVELOPMENT_SET,
     HOLD_OUT_SET,
     AuditCalibration,
     get_collection_folder,
@@ -53,6 +52,7 @@ from scoring.evidence.channel_ids import (
     TEXT,
     WEIGHTS_ALTERNATIVES,
     get_channel,
+    list_statistics_of,
 )
 from scoring.evidence.channels import compute_channel_statistics, compute_log_ratios
 from scoring.evidence.profile import ToleranceProfile
@@ -105,10 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and any((channel == GREEDY) == row.asks_greedy for channel in channels)
     ]
     if not options.report:
-        gather_honest(collection, options.honest, _report_progress, channels)
+        known = list_bet_alternatives(profile)
+        gather_honest(collection, options.honest, _report_progress, channels, known)
         if options.honest_rows:
             gather_honest_rows(collection, _report_progress, channels)
-        gather_rows(collection, rows, options.requests, _report_progress, channels)
+        gather_rows(collection, rows, options.requests, _report_progress, channels, known)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
     pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
     honest = join_pools([build_honest_pool(collection, group) for group in MAIN_GROUPS])
@@ -132,6 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         write_section("-".join(("detection", *(() if channels == CHANNELS else channels))), text)
     return 0
+
+
+def list_bet_alternatives(profile: ToleranceProfile) -> tuple[str, ...]:
+    """Return the alternatives that a profile has bounds for: no other is bet on, and its pass would be for nothing."""
+    bet = {name for name, mu in profile.compute_mu_ppm().items() if mu < PPM}
+    return tuple(
+        name
+        for name in ALTERNATIVE_IDS
+        if bet.intersection((*list_statistics_of(name, False), *list_statistics_of(name, True)))
+    )
 
 
 def describe_run(profile: ToleranceProfile, trials: int) -> str:
@@ -247,12 +258,10 @@ def _build_peers(
     }
     own = {name: _measure_own(result, profile, honest_pool, trials) for name, result in medians.items()}
     pools = {name: read_peer_columns(collection, f"{BENCHMARK_SET}-{name}", answers[name]) for name in own}
-    calibration = [
-        columns
-        for group in MAIN_GROUPS
-        for columns in _read_honest_columns(collection, group.replace(HOLD_OUT_SET, DEVELOPMENT_SET))
-    ]
-    honest = [columns for group in MAIN_GROUPS for columns in _read_honest_columns(collection, group)]
+    known = [_read_honest_columns(collection, group) for group in MAIN_GROUPS]
+    # Every other honest answer sets the peers' thresholds, the rest are judged.
+    calibration = [columns for group in known for columns in group[::2]]
+    honest = [columns for group in known for columns in group[1::2]]
     return format_peers(own, pools, calibration, honest, trials)
 
 
@@ -275,13 +284,13 @@ def _read_honest_columns(collection: Collection, group: str) -> list[RequestColu
 
 
 def build_honest_pool(collection: Collection, group: str) -> Pool:
-    """Return what a calibration or hold-out group gave."""
+    """Return what a hold-out group gave."""
     return build_pool(collection, group, read_honest_answers(collection, group))
 
 
 def read_honest_answers(collection: Collection, group: str) -> list[Answered]:
-    """Return the answers of a calibration or hold-out group."""
-    sets = (FOREIGN_SET, HOLD_OUT_SET, DEVELOPMENT_SET)
+    """Return the answers of a hold-out group."""
+    sets = (FOREIGN_SET, HOLD_OUT_SET)
     set_name = next(name for name in sets if group.startswith(name))
     questions = read_questions(collection, AuditCalibration(), set_name)
     if is_greedy(group):
@@ -381,7 +390,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--no-honest-rows", dest="honest_rows", action="store_false", help="main cells' honest rows only"
     )
-    parser.add_argument("--honest", type=int, default=1000, help="hold-out requests of each honest cell")
+    parser.add_argument("--honest", type=int, default=1300, help="hold-out requests of each honest cell")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--report", action="store_true", help="gather nothing, report what is there")
     return parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """The answers of the detection benchmark: each row of cheats on fresh prompts, gathered beside the calibration's."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from benchmarks.cheat_answers import OpenModel, answer_rows
@@ -22,10 +22,12 @@ from models.load import LoadedModel, decode_tokens, load_model
 from models.packing import pack_linears
 from models.retokenise import FINISH_LENGTH, FINISH_STOP, TextAnswer, retokenise
 from models.token_bytes import TokenBytes
-from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, SEEDED, TEXT
+from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, SEEDED, TEXT, WEIGHTS_ALTERNATIVES
 
 BENCHMARK_SET = "benchmark"
 TEXT_PREFIX = "text-of-"
+ROW_REQUESTS = 300
+"""Requests of an honest row, where it has answers of its own."""
 TASK = AuditCalibration(greedy_requests=0)
 
 
@@ -40,8 +42,9 @@ def gather_rows(
     count: int,
     progress: Progress,
     channels: Sequence[str] = CHANNELS,
+    known: Container[str] = WEIGHTS_ALTERNATIVES,
 ) -> None:
-    """Have `count` fresh questions answered by each row and re-run by every calibrated alternative."""
+    """Have `count` fresh questions answered by each row and re-run by the `known` alternatives."""
     written = write_benchmark_questions(collection, count, progress)
     shelf = ModelShelf()
     groups: dict[str, list[Answered]] = {}
@@ -53,7 +56,7 @@ def gather_rows(
             groups[group] = gather_answers(
                 collection, group, questions, build_row_answerer(row, shelf.open), 64, progress
             )
-    score_groups(collection, groups, progress, channels)
+    score_groups(collection, groups, progress, channels, known)
 
 
 def score_groups(
@@ -61,9 +64,9 @@ def score_groups(
     groups: dict[str, list[Answered]],
     progress: Progress,
     channels: Sequence[str] = CHANNELS,
-    weights_only: bool = False,
+    known: Container[str] = WEIGHTS_ALTERNATIVES,
 ) -> None:
-    """Run over groups of answers the reference pass and what some channels look at, calibrated alternatives for one."""
+    """Run over groups of answers the reference pass and what channels look at: `known` alternatives, for one."""
     from models.variant_weights import WeightsShelf
 
     verifier = open_verifier()
@@ -81,8 +84,8 @@ def score_groups(
     for alternative in list_calibrated_alternatives(verifier):
         for group, answers in groups.items():
             is_told = GREEDY in channels if _is_greedy(answers) else bool({SEEDED, TEXT}.intersection(channels))
-            is_weights = alternative.kind == KIND_WEIGHTS
-            if is_told and (is_weights or not (weights_only or _is_greedy(answers))):
+            applies = alternative.kind == KIND_WEIGHTS or not _is_greedy(answers)
+            if is_told and applies and alternative.id in known:
                 gather_alternative(collection, group, answers, verifier, alternative, weights, progress)
 
 
@@ -95,26 +98,39 @@ def ask_row(row: CheatRow, questions: Sequence[Question]) -> list[Question]:
     return [replace(question, temperature_ppm=0) for question in questions] if row.asks_greedy else list(questions)
 
 
-def gather_honest(collection: Collection, count: int, progress: Progress, channels: Sequence[str] = CHANNELS) -> None:
-    """Have hold-out questions answered honestly in every main cell, and re-run as the rows are."""
-    task = replace(TASK, hold_out=count, greedy_requests=count if GREEDY in channels else 0)
+def gather_honest(
+    collection: Collection,
+    count: int,
+    progress: Progress,
+    channels: Sequence[str] = CHANNELS,
+    known: Container[str] = WEIGHTS_ALTERNATIVES,
+) -> None:
+    """Have hold-out questions answered honestly in every main cell, and re-run as the rows are.
+
+    At temperature 0 every cell is asked the first ROW_REQUESTS of them.
+    """
+    task = replace(TASK, hold_out=count, greedy_requests=min(count, ROW_REQUESTS) if GREEDY in channels else 0)
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
-    score_groups(collection, groups, progress, channels)
+    score_groups(collection, groups, progress, channels, known)
 
 
 def gather_honest_texts(collection: Collection, groups: Sequence[str], progress: Progress) -> None:
-    """Run honest answers again as an audit sees them that is given text and no token ids: cut canonically."""
+    """Run the first honest answers again as an audit sees them that is given text and no token ids: cut canonically.
+
+    ROW_REQUESTS in all groups together.
+    """
     verifier = open_verifier()
     tokens = TokenBytes.build(verifier)
     found = {}
     for group in groups:
-        answers = collection.read_answers(group, read_questions(collection, TASK, HOLD_OUT_SET))
+        questions = read_questions(collection, TASK, HOLD_OUT_SET)[: ROW_REQUESTS // len(groups)]
+        answers = collection.read_answers(group, questions)
         kept = read_text_answers(collection, group)
         if len(kept) < len(answers):
             fresh = [_cut_canonically(answer, verifier, tokens) for answer in answers[len(kept) :]]
             collection.write_answers(TEXT_PREFIX + group, fresh, 0)
         found[TEXT_PREFIX + group] = read_text_answers(collection, group)
-    score_groups(collection, found, progress, weights_only=True)
+    score_groups(collection, found, progress, (TEXT,))
 
 
 def read_text_answers(collection: Collection, group: str) -> list[Answered]:

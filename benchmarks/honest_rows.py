@@ -7,7 +7,7 @@ cell of its own.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.detection_data import TASK, TEXT_PREFIX, gather_honest_texts, open_verifier, score_groups
+from benchmarks.detection_data import ROW_REQUESTS, TASK, TEXT_PREFIX, gather_honest_texts, open_verifier, score_groups
 from benchmarks.third_party_answers import gather_server_answers
 from models.calibrate_audit import (
     HOLD_OUT_SET,
@@ -21,7 +21,6 @@ from models.gather import build_honest_answerer, gather_answers
 from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, LOGPROBS, SEEDED, TEXT
 from scoring.probe_outlines import CODE, ENGLISH, ProbeOutline
 
-ROW_REQUESTS = 300
 MAIN_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in TASK.cells)
 OTHER_CELLS = (
     ProviderCell(dtype="bf16", batch=1),
@@ -81,7 +80,7 @@ def gather_honest_rows(collection: Collection, progress: Progress, channels: Seq
     groups[FOREIGN] = answer_foreign(collection, progress)
     if {TEXT, LOGPROBS}.intersection(channels):
         groups[THIRD_PARTY] = gather_server_answers(collection, THIRD_PARTY, questions, progress)
-    score_groups(collection, groups, progress, channels, weights_only=True)
+    score_groups(collection, groups, progress, channels)
     if TEXT in channels:
         gather_honest_texts(collection, MAIN_GROUPS, progress)
 

@@ -67,6 +67,26 @@ def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", 
     return loaded
 
 
+def load_outline(name_or_path: str) -> LoadedModel:
+    """Return a model without its weights: tokenizer, template, end tokens and manifest, for one that runs elsewhere.
+
+    Its manifest is that of `load_model` where the weights lie here; a folder with `config.json` and the tokenizer alone
+    has another digest. Weights of a hub id are not fetched. Raises what `load_model` raises.
+    """
+    folder, manifest = _find_weights(name_or_path, "bf16", needs_weights=False)
+    model, tokenizer = _load_outline(folder)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        manifest=manifest or _describe(name_or_path, folder, model, tokenizer),
+        dtype="none",
+        device="meta",
+        attention="none",
+        end_ids=_collect_end_ids(model, tokenizer),
+        source=name_or_path,
+    )
+
+
 def render_prompt(loaded: LoadedModel, messages: Sequence[ChatMessage]) -> list[int]:
     """Return the token ids of a conversation in the model's chat template, ready for the assistant's answer.
 
@@ -111,7 +131,7 @@ def _check_choice(value: str, choices: tuple[str, ...], field: str) -> None:
         raise InvalidInput(f"must be one of {', '.join(choices)}", field)
 
 
-def _find_weights(name: str, dtype: str) -> tuple[Path, ModelManifest | None]:
+def _find_weights(name: str, dtype: str, needs_weights: bool = True) -> tuple[Path, ModelManifest | None]:
     """Return the folder to load from and, for converted files, the manifest that was checked with it."""
     if name == BUNDLED:
         return _open_converted(prepare_bundled(), dtype)
@@ -123,8 +143,8 @@ def _find_weights(name: str, dtype: str) -> tuple[Path, ModelManifest | None]:
     if not path.is_dir():
         if path.exists() or name.startswith((".", "/", "~")):
             raise InvalidInput(f"{name} is not a model folder, a .gguf file, a Hugging Face id or {BUNDLED!r}", "model")
-        path = _download(name)
-    _check_folder(path)
+        path = _download(name, _WANTED_FILES if needs_weights else _WANTED_FILES[1:])
+    _check_folder(path, needs_weights)
     return path, None
 
 
@@ -133,24 +153,24 @@ def _open_converted(folder: Path, dtype: str) -> tuple[Path, ModelManifest]:
     return folder / stored, verify_converted(folder, stored)
 
 
-def _download(name: str) -> Path:
+def _download(name: str, patterns: list[str]) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise _missing(error) from None
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED_FILES))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError as error:
         raise InvalidInput(f"{name} is neither a path nor a Hugging Face id: {error}", "model") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise Unavailable(f"cannot fetch model {name}: {error}") from None
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, needs_weights: bool) -> None:
     if not (folder / "config.json").is_file():
         raise InvalidInput(f"{folder} has no config.json", "model")
-    if any(folder.glob("*.safetensors")):
+    if not needs_weights or any(folder.glob("*.safetensors")):
         return
     if any(path for pattern in _PICKLES for path in folder.glob(pattern)):
         raise InvalidInput(f"{folder} has pickled weights only: they can run code; convert to safetensors", "model")
@@ -185,6 +205,26 @@ def _load_folder(folder: Path, dtype: str, device: str, attention: str) -> tuple
     except (ValueError, KeyError, OSError, TypeError) as error:
         raise InvalidInput(f"transformers cannot load {folder}: {error}", "model") from None
     return model.eval().requires_grad_(False).to(device), tokenizer
+
+
+def _load_outline(folder: Path) -> tuple[Any, Any]:
+    try:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    except ImportError as error:
+        raise _missing(error) from None
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        config = AutoConfig.from_pretrained(folder, **options)
+        # Shapes without memory: the vocabulary and the number of parameters are read off the model itself.
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise InvalidInput(f"transformers cannot read {folder}: {error}", "model") from None
+    return model, tokenizer
 
 
 def _describe(name: str, folder: Path, model: Any, tokenizer: Any) -> ModelManifest:
