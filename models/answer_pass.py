@@ -5,37 +5,19 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-
 from models.activation_format import ActivationProof
-from models.activation_proofs import score_activation_proofs
-from models.alternative_pass import compute_alternative_columns
 from models.alternatives import (
     KIND_SIBLING,
     KIND_WEIGHTS,
     SECOND_RUN,
-    Alternative,
     AlternativeColumns,
-    list_alternatives,
 )
-from models.claimed_noise import has_noise
-from models.load import LoadedModel, decode_tokens, load_model, render_prompt
-from models.packing import pack_linears
-from models.reference import (
-    check_reference_request,
-    compute_answer_states,
-    group_by_length,
-    score_batch,
-    score_states,
-)
+from models.load import decode_tokens, render_prompt
+from models.passes import Passes
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised, TextAnswer, limit_logprobs, limit_margins, read_tokens, retokenise
-from models.retokenise_seeded import find_sampled_tokens
-from models.sure_answer import find_sure_answer
 from models.token_bytes import TokenBytes
 from models.tolerances import compute_answer_pits, skip_repeated
-from models.variant_weights import WeightsShelf
-from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.channels import AnswerColumns, mix_other_weights
 
 WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
@@ -62,20 +44,13 @@ class Claim:
 
 
 class ReferenceModel:
-    """The claimed model on this machine with its alternatives. Not safe for several threads."""
+    """The claimed model with its alternatives, wherever it runs. Not safe for several threads."""
 
-    def __init__(
-        self, name: str, *, device: str = "auto", dtype: str = "bf16", alternatives: Sequence[str] | None
-    ) -> None:
-        self.loaded: LoadedModel = load_model(name, dtype=dtype, device=device)
-        pack_linears(self.loaded)
-        self.alternatives: list[Alternative] = [
-            item for item in list_alternatives(self.loaded) if alternatives is None or item.id in alternatives
-        ]
-        self._shelf = WeightsShelf(self.loaded)
+    def __init__(self, passes: Passes, *, alternatives: Sequence[str] | None) -> None:
+        self.passes = passes
+        self.loaded = passes.loaded
+        self.alternatives = [item for item in passes.alternatives if alternatives is None or item.id in alternatives]
         self._tokens: TokenBytes | None = None
-        self._states: dict[tuple[tuple[int, ...], tuple[int, ...]], Any] = {}
-        """Hidden states of answers that were looked at under other sampling, [tokens, size], by prompt and answer."""
 
     def render(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """Return the prompt ids in the claimed template; raises InvalidInput when it refuses the messages."""
@@ -83,7 +58,7 @@ class ReferenceModel:
 
     def check(self, request: ReferenceRequest) -> None:
         """Raise InvalidInput when a request names tokens or a length that the model does not have."""
-        check_reference_request(self.loaded, request)
+        self.passes.check(request)
 
     def is_text_of(self, text: str, token_ids: Sequence[int]) -> bool:
         """Return whether ids spell a text; servers may leave out space at its ends."""
@@ -95,10 +70,7 @@ class ReferenceModel:
 
     def find_sure_answer(self, messages: Sequence[ChatMessage], max_tokens: int) -> str:
         """Return the beginning of the answer at temperature 0 that is sure; raises Unavailable when that fails."""
-        try:
-            return find_sure_answer(self.loaded, messages, max_tokens)
-        except (RuntimeError, MemoryError) as error:  # out of memory, for one
-            raise Unavailable(f"the reference model failed: {error}") from error
+        return self.passes.find_sure_answer(messages, max_tokens)
 
     def can_belong(self, logprobs: Sequence[float], token_ids: Sequence[int]) -> bool:
         """Return whether there is one log-probability for each token; that of the end token may be left out."""
@@ -116,7 +88,7 @@ class ReferenceModel:
         found = [retokenise(self.loaded, text, self._tokens) for text in texts]
         seeded = [place for place, claim in enumerate(claims) if claim.sampler in SEEDED_SAMPLERS]
         requests = [replace(claims[place], output_ids=found[place].token_ids) for place in seeded]
-        better = find_sampled_tokens(self.loaded, requests, [found[place] for place in seeded], tokens=self._tokens)
+        better = self.passes.find_sampled_tokens(requests, [found[place] for place in seeded], self._tokens)
         for place, item in zip(seeded, better, strict=True):
             found[place] = item
         return found
@@ -131,7 +103,7 @@ class ReferenceModel:
         requests = [claim.request for claim in claims]
         tokens = [
             limit_tokens(columns, claim.found)
-            for columns, claim in zip(score_batch(self.loaded, requests), claims, strict=True)
+            for columns, claim in zip(self.passes.score(requests), claims, strict=True)
         ]
         found: list[dict[str, Any]] = [{} for _ in claims]
         for alternative in self.alternatives:
@@ -140,11 +112,11 @@ class ReferenceModel:
             # Only other weights are compared with the seed: the noise of a prompt's alternatives costs as much again.
             asked = requests if alternative.kind == KIND_WEIGHTS else [_forget_seed(request) for request in requests]
             messages = [claim.messages for claim in claims[:count]]
-            rows = compute_alternative_columns(self.loaded, alternative, asked[:count], messages, shelf=self._shelf)
+            rows = self.passes.run_alternative(alternative, asked[:count], messages)
             for place, row in enumerate(rows):
                 if isinstance(row, AlternativeColumns):
                     found[place][alternative.id] = row
-        second = self._run_again(requests) if SECOND_RUN.id in bounded else [None] * len(claims)
+        second = self.passes.run_second(requests) if SECOND_RUN.id in bounded else [None] * len(claims)
         return [
             mix_other_weights(
                 AnswerColumns(
@@ -163,46 +135,23 @@ class ReferenceModel:
             for columns, alternatives, claim, again in zip(tokens, found, claims, second, strict=True)
         ]
 
-    def _run_again(self, requests: Sequence[ReferenceRequest]) -> list[AlternativeColumns | None]:
-        """Return the columns of seeded requests in other numerics, None for the others."""
-        seeded = [place for place, request in enumerate(requests) if has_noise(request)]
-        chosen = [requests[place] for place in seeded]
-        found: list[AlternativeColumns | None] = [None] * len(requests)
-        rows = compute_alternative_columns(self.loaded, SECOND_RUN, chosen, shelf=self._shelf)
-        for place, row in zip(seeded, rows, strict=True):
-            found[place] = row if isinstance(row, AlternativeColumns) else None
-        return found
-
     def _measure_proofs(self, claim: Claim) -> float | None:
         """Return the error of a claim's activation proofs, None without proofs or when they are of another answer."""
         # Of a text that was cut anew the tokens may be others than those that the proofs are of.
         if claim.proofs is None or claim.found is not None or not claim.request.output_ids:
             return None
-        try:
-            return score_activation_proofs(self.loaded, claim.request, claim.proofs)
-        except InvalidInput:
-            return None
+        return self.passes.measure_proofs(claim.request, claim.proofs)
 
     def examine_settings(self, claims: Sequence[Claim], temperature: float, top_p: float) -> list[Any]:
         """Return the reference columns of claims as if other sampling had been asked for.
 
-        The same answers are looked at under some thirty samplings: their hidden states are remembered, a few hundred kB
-        an answer.
+        The same answers are looked at under some thirty samplings: what these share is remembered.
         """
         if not claims:
             return []
         requests = [replace(claim.request, temperature=temperature, top_p=top_p, top_k=0) for claim in claims]
-        columns = score_states(self.loaded, requests, self._recall_states(requests))
+        columns = self.passes.score_again(requests)
         return [limit_tokens(item, claim.found) for item, claim in zip(columns, claims, strict=True)]
-
-    def _recall_states(self, requests: Sequence[ReferenceRequest]) -> Any:
-        missing = [item for item in requests if (item.prompt_ids, item.output_ids) not in self._states]
-        for group in group_by_length(missing):
-            chosen = [missing[index] for index in group]
-            parts = compute_answer_states(self.loaded, chosen).split([len(item.output_ids) for item in chosen])
-            for item, part in zip(chosen, parts, strict=True):
-                self._states[item.prompt_ids, item.output_ids] = part
-        return torch.cat([self._states[item.prompt_ids, item.output_ids] for item in requests])
 
     def fit_settings(self, claims: Sequence[Claim], near: float) -> tuple[float, float]:
         """Return the temperature and top-p under which seeded answers have the smallest margins.
@@ -229,7 +178,7 @@ class ReferenceModel:
 
     def count_winners(self, claim: Claim, sampler: str) -> tuple[int, int]:
         """Return how many tokens of an answer are the seeded winners of a sampler, and how many tokens there are."""
-        margins = score_batch(self.loaded, [replace(claim.request, sampler=sampler)])[0].margin or ()
+        margins = self.passes.score([replace(claim.request, sampler=sampler)])[0].margin or ()
         return sum(margin < 0.5 for margin in margins), len(margins)
 
 
@@ -241,6 +190,7 @@ def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
         logprob=limit_logprobs(found, columns.logprob),
         # The claim's probability is taken for 1 in doubt; an alternative's stays, or the ratio would be no e-value.
         grid_logprob=columns.grid_logprob,
+        grid_claimed_logprob=getattr(columns, "grid_claimed_logprob", None),
         margin=None if columns.margin is None else limit_margins(found, columns.margin),
         gap=columns.gap,
         entropy=columns.entropy,
@@ -263,7 +213,7 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
     stop = start + size
 
     def cut(item: Any) -> Any:
-        names = ("logprob", "grid_logprob", "margin", "gap")
+        names = ("logprob", "grid_logprob", "grid_claimed_logprob", "margin", "gap")
         values = {name: getattr(item, name, None) for name in names}
         return SimpleNamespace(**{name: None if value is None else value[start:stop] for name, value in values.items()})
 

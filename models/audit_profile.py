@@ -17,8 +17,8 @@ from models.calibrate_audit import (
     list_groups,
     read_questions,
 )
-from models.collection import Collection, Progress
-from models.load import load_model
+from models.collection import REFERENCE, SERVER_REFERENCE, Collection, Progress
+from models.load import LoadedModel, load_model, load_outline
 from models.requests import SAMPLER_GUMBEL
 from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
 from scoring.errors import InvalidInput
@@ -26,6 +26,8 @@ from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
 from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, CHANNELS, SEEDED, TEXT, get_channel
 from scoring.evidence.profile import (
     ALL,
+    ENGINE_TRANSFORMERS,
+    ENGINE_VLLM,
     MAIN,
     NO_HOLD_OUT,
     WIDE,
@@ -42,8 +44,9 @@ ONE_OVER_DELTA = 10_000_000
 BOUND_PLACES = 160
 """Shares of delta in a main cell, one a statistic. More than there are statistics: a profile that was made when 110
 shared it, with 83 of them, leaves room for what extensions add (83 / 110 + 39 / 160 < 1)."""
-ENGINE = "transformers"
 VERIFIER_BATCH = 16
+SERVER = "server"
+"""The device of a verifier that is reached over HTTP, and the name of its cells."""
 
 
 def run(
@@ -75,7 +78,9 @@ def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: C
     wide cell without answers is not covered by what is added. Raises InvalidInput when the collection is of another
     model or envelope, or has no answers of a main cell.
     """
-    verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
+    if task.is_server or base.engine != ENGINE_TRANSFORMERS:
+        raise InvalidInput("of a server there is one pass: calibrate it anew", "extend")
+    verifier = _load(task)
     envelope = (task.max_tokens, task.temperature_ppm, task.top_p_ppm)
     if base.manifest_digest != verifier.manifest.compute_digest():
         raise InvalidInput("the profile is of another model", "extend")
@@ -102,15 +107,15 @@ def _extend_cell(cell: Cell, measured: Cell | None, known: Container[str]) -> Ce
 
 def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
     """Return the profile of what a collection holds; raises InvalidInput when some cell has no answers."""
-    verifier = load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
+    verifier = load_outline(task.model) if task.is_server else _load(task)
     names = [item.id for item in list_calibrated_alternatives(verifier)]
-    cells = _build_cells(task, collection, names, verifier.device)
+    cells = _build_cells(task, collection, names, SERVER if task.is_server else verifier.device)
     profile = ToleranceProfile(
         model=task.model,
         manifest_digest=verifier.manifest.compute_digest(),
         sampler=SAMPLER_GUMBEL,
         generator=GENERATOR_ID_V2,
-        engine=ENGINE,
+        engine=ENGINE_VLLM if task.is_server else ENGINE_TRANSFORMERS,
         max_tokens=task.max_tokens,
         temperature_ppm=task.temperature_ppm,
         top_p_ppm=task.top_p_ppm,
@@ -127,6 +132,10 @@ def build_profile(task: AuditCalibration, collection: Collection) -> TolerancePr
         profile,
         cells=tuple(replace(cell, hold_out=held.get(cell.name, cell.hold_out)) for cell in profile.cells),
     )
+
+
+def _load(task: AuditCalibration) -> LoadedModel:
+    return load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
 
 
 def _build_cells(
@@ -155,10 +164,12 @@ def _build_cell(
     measurements: tuple[Measurement, ...],
     device: str,
 ) -> Cell:
+    # What a server computes in is not told: whoever calibrates it knows how it was started.
+    verifier_dtype = SERVER if task.is_server else VERIFIER_DTYPE
     return Cell(
-        name=f"{VERIFIER_DTYPE}<-{cell.name}",
+        name=f"{verifier_dtype}<-{cell.name}",
         role=MAIN if cell in task.cells else WIDE,
-        verifier_dtype=VERIFIER_DTYPE,
+        verifier_dtype=verifier_dtype,
         verifier_batch=VERIFIER_BATCH,
         provider_dtype=cell.dtype,
         provider_batch=cell.batch,
@@ -211,11 +222,12 @@ def _read_cell(
 ) -> list[HonestRequest]:
     """Return the requests of a cell in one set, those at temperature 0 last."""
     groups = list_groups(task, set_name, read_questions(collection, task, set_name))
+    reference = SERVER_REFERENCE if task.is_server else REFERENCE
     return [
         request
         for group, own, questions in groups
         if own == cell
-        for request in read_requests(collection, group, collection.read_answers(group, questions), names)
+        for request in read_requests(collection, group, collection.read_answers(group, questions), names, reference)
     ]
 
 

@@ -22,13 +22,20 @@ from models.tolerances import build_measurement, describe_runtime
 from scoring.errors import InvalidInput
 from scoring.evidence.hold_out import compute_hold_out
 from scoring.evidence.plan import build_plan
-from scoring.evidence.profile import MAIN, NO_HOLD_OUT, Cell, Measurement, ToleranceProfile, is_development
+from scoring.evidence.profile import (
+    ENGINE_TRANSFORMERS,
+    MAIN,
+    NO_HOLD_OUT,
+    Cell,
+    Measurement,
+    ToleranceProfile,
+    is_development,
+)
 from scoring.evidence.statistics import STATISTIC_IDS, compute_statistics
 from scoring.hashing import tagged_digest
 from scoring.probes import GENERATOR_ID, STRATA, PointEnvelope, Probe, build_probe
 from scoring.records import PPM
 
-ENGINE = "transformers"
 ONE_OVER_DELTA = 10_000_000
 """All bounds of a profile hold together with probability 1 - 1e-7."""
 DEVELOPMENT_SET, HOLD_OUT_SET = "development", "hold-out"
@@ -277,7 +284,7 @@ def _build_profile(task: CalibrationTask, manifest_digest: bytes, cells: Sequenc
         manifest_digest=manifest_digest,
         sampler=SAMPLER_GUMBEL,
         generator=GENERATOR_ID,
-        engine=ENGINE,
+        engine=ENGINE_TRANSFORMERS,
         max_tokens=task.max_tokens,
         temperature_ppm=task.temperature_ppm,
         top_p_ppm=task.top_p_ppm,

@@ -8,7 +8,7 @@ no choice was made on them. The sampling that mu is for is the envelope of the t
 
 import gc
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count as count_up
 from itertools import islice
 from pathlib import Path
@@ -22,18 +22,20 @@ from models.alternatives import (
     Alternative,
     list_alternatives,
 )
-from models.collection import SHARD, Answered, Collection, Progress, Question
+from models.collection import SERVER_REFERENCE, SHARD, Answered, Collection, Progress, Question
 from models.convert import get_cache_dir
 from models.gather import (
     build_honest_answerer,
     gather_activations,
     gather_alternative,
     gather_answers,
+    gather_columns,
     gather_reference,
 )
 from models.journal import Row, open_journal, read_journal
 from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
+from models.passes import is_server, open_passes
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import (
@@ -83,12 +85,15 @@ class AuditCalibration:
     """What to measure: `requests` for each main cell, `wide_requests` for each wide one, `hold_out` for a main cell.
 
     `greedy_requests` are asked again at temperature 0 in each main cell (of the hold-out: as many as it has at most).
+    With the URL of a vLLM server as `reference` that server is the verifier, and there are no alternatives' passes.
     Passes of alternatives cost most: `alternatives` are those to run (None: all), on `alternative_requests` of a main
     cell and on the same share of every other group (None: on all answers).
     """
 
     model: str = "bundled"
     device: str = "auto"
+    reference: str = "auto"
+    reference_key: str | None = field(default=None, repr=False)
     cells: tuple[ProviderCell, ...] = (ProviderCell(dtype="bf16", batch=64), ProviderCell(dtype="fp32", batch=64))
     wide_cells: tuple[ProviderCell, ...] = ()
     requests: int = 5_000
@@ -110,6 +115,11 @@ class AuditCalibration:
                 raise InvalidInput(f"{name[:40]!r} is none of {', '.join(sorted(known))}", "alternatives")
         if self.requests < 16 or self.hold_out < 8 or self.wide_requests < 8:
             raise InvalidInput("too few: 16 requests for a main cell, 8 for a wide one and the hold-out", "requests")
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the verifier is a server."""
+        return is_server(self.reference)
 
     @property
     def envelope(self) -> PointEnvelope:
@@ -204,6 +214,9 @@ def gather(
     task: AuditCalibration, collection: Collection, progress: Progress, known: Container[str] = frozenset()
 ) -> None:
     """Do every step that is not done yet: prompts, answers, and the passes for statistics that are not `known`."""
+    if task.is_server:
+        gather_from_server(task, collection, progress)
+        return
     from models.variant_weights import WeightsShelf
 
     groups = answer_cells(task, collection, progress)
@@ -227,6 +240,17 @@ def gather(
                 continue
             part = answers[: count_alternative_answers(task, len(answers))]
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)
+
+
+def gather_from_server(task: AuditCalibration, collection: Collection, progress: Progress) -> None:
+    """Have the answers that local cells give run again by the reference server: a pass of its own beside the local."""
+    groups = answer_cells(task, collection, progress)
+    passes = open_passes(task.model, task.reference, task.reference_key)
+    try:
+        for group, answers in groups.items():
+            gather_columns(collection, group, answers, SERVER_REFERENCE, passes.score, progress)
+    finally:
+        passes.close()
 
 
 def count_alternative_answers(task: AuditCalibration, count: int) -> int:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from models.alternatives import AlternativeColumns, SkippedAlternative
 from models.journal import open_journal, read_journal
-from models.requests import SAMPLER_GUMBEL, ChatMessage, GenerationRequest, ReferenceRequest, TokenStatistics
+from models.requests import SAMPLER_GUMBEL, ChatMessage, GenerationRequest, ReferenceRequest
 from scoring.errors import InvalidInput
 from scoring.hashing import tagged_digest
 from scoring.records import PPM
 
 SHARD = 64
-REFERENCE, ACTIVATIONS = "reference", "activations"
+REFERENCE, SERVER_REFERENCE, ACTIVATIONS = "reference", "server-reference", "activations"
 _TOKEN_COLUMNS = ("logprob", "raw_logprob", "rank", "entropy", "pit_low", "pit_high", "grid_logprob", "margin", "gap")
 _ALTERNATIVE_COLUMNS = ("logprob", "margin", "gap")
 _LOGPROBS, _LOGPROB_STEPS, _PROOFS = "logprobs_e4", 10_000, "proofs"
@@ -185,8 +185,8 @@ def _read_logprobs(row: dict[str, Any]) -> tuple[float, ...] | None:
     return tuple(value / _LOGPROB_STEPS for value in row[_LOGPROBS]) if _LOGPROBS in row else None
 
 
-def pack_token_statistics(rows: Sequence[TokenStatistics]) -> dict[str, NDArray[Any]]:
-    """Return the columns of some answers, joined, with their lengths."""
+def pack_token_statistics(rows: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    """Return the `TokenStatistics` of some answers (or partial ones), joined, with their lengths."""
     return _pack(rows, _TOKEN_COLUMNS)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from models.activation_format import parse_proofs
@@ -22,7 +23,7 @@ from models.collection import (
     reseed,
 )
 from models.load import LoadedModel
-from models.requests import SAMPLER_NONE
+from models.requests import SAMPLER_NONE, ReferenceRequest
 
 Answerer = Callable[[Sequence[Question]], list[Answered]]
 """Answers questions whose seeds are the group's already: an honest cell, or a cheat of the benchmark."""
@@ -74,10 +75,22 @@ def gather_reference(
     """Run the reference pass over all answers of a group that it has not seen."""
     from models.reference import score_batch
 
-    for shard in collection.find_missing_shards(group, REFERENCE, len(answers)):
+    gather_columns(collection, group, answers, REFERENCE, partial(score_batch, loaded), progress)
+
+
+def gather_columns(
+    collection: Collection,
+    group: str,
+    answers: Sequence[Answered],
+    name: str,
+    score: Callable[[Sequence[ReferenceRequest]], Sequence[Any]],
+    progress: Progress,
+) -> None:
+    """Run a pass that gives token statistics over all answers of a group that it has not seen."""
+    for shard in collection.find_missing_shards(group, name, len(answers)):
         requests = [answers[index].to_reference_request() for index in shard]
-        collection.write_shard(group, REFERENCE, shard, pack_token_statistics(score_batch(loaded, requests)))
-        progress(shard.stop, len(answers), f"reference {group}")
+        collection.write_shard(group, name, shard, pack_token_statistics(score(requests)))
+        progress(shard.stop, len(answers), f"{name} {group}")
 
 
 def gather_activations(

@@ -1,4 +1,4 @@
-"""A vLLM server that runs the claimed model: log-probabilities of given tokens (`prompt_logprobs`), limits on its bytes.
+"""A vLLM server that runs the claimed model: log-probabilities of given tokens (`prompt_logprobs`), bytes limited.
 
 One request an answer: prompt and answer go in as token ids, the log-probabilities of the answer's tokens come back with
 the TOP likeliest tokens at each place. Several are in flight, so that the server can batch them.

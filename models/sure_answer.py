@@ -20,6 +20,9 @@ def find_sure_answer(loaded: LoadedModel, messages: Sequence[ChatMessage], max_t
         prompt_ids=tuple(render_prompt(loaded, messages)), max_tokens=max_tokens, temperature=0.0, logprobs=0
     )
     (found,) = generate(loaded, [request])
-    logprobs = [entry.logprob for entry in found.logprobs or ()]
-    sure = next((place for place, logprob in enumerate(logprobs) if logprob < LOG_SURE), len(logprobs))
-    return decode_tokens(loaded, found.token_ids[:sure])
+    return decode_tokens(loaded, found.token_ids[: count_sure([entry.logprob for entry in found.logprobs or ()])])
+
+
+def count_sure(logprobs: Sequence[float]) -> int:
+    """Return how many tokens of an answer come before the first that is not sure."""
+    return next((place for place, logprob in enumerate(logprobs) if logprob < LOG_SURE), len(logprobs))

@@ -30,24 +30,37 @@ class HonestRequest:
 
 
 def read_requests(
-    collection: Collection, group: str, answers: Sequence[Answered], alternatives: Iterable[str]
+    collection: Collection,
+    group: str,
+    answers: Sequence[Answered],
+    alternatives: Iterable[str],
+    reference: str = REFERENCE,
 ) -> list[HonestRequest]:
     """Return the statistics of a group's answers, as far as the reference pass has come."""
     return [
         HonestRequest(stratum=answer.question.stratum, statistics_ppm=compute_channel_statistics(columns))
-        for answer, columns in zip(answers, read_answer_columns(collection, group, answers, alternatives), strict=False)
+        for answer, columns in zip(
+            answers, read_answer_columns(collection, group, answers, alternatives, reference), strict=False
+        )
     ]
 
 
 def read_answer_columns(
-    collection: Collection, group: str, answers: Sequence[Answered], alternatives: Iterable[str]
+    collection: Collection,
+    group: str,
+    answers: Sequence[Answered],
+    alternatives: Iterable[str],
+    reference: str = REFERENCE,
 ) -> Iterator[AnswerColumns]:
-    """Yield the columns of each answer with every alternative that was run on it."""
-    count = len(answers)
-    streams = {name: collection.read_columns(group, name, count) for name in alternatives}
-    second = collection.read_columns(group, SECOND_RUN.id, count)
-    proven = collection.read_columns(group, ACTIVATIONS, count)
-    for answer, tokens in zip(answers, collection.read_columns(group, REFERENCE, count), strict=False):
+    """Yield the columns of each answer with every alternative that was run on it.
+
+    `reference` is the pass that re-ran them: of a server's there is nothing else.
+    """
+    count, is_local = len(answers), reference == REFERENCE
+    streams = {name: collection.read_columns(group, name, count) for name in alternatives if is_local}
+    second = collection.read_columns(group, SECOND_RUN.id, count if is_local else 0)
+    proven = collection.read_columns(group, ACTIVATIONS, count if is_local else 0)
+    for answer, tokens in zip(answers, collection.read_columns(group, reference, count), strict=False):
         found = {name: next(stream, None) for name, stream in streams.items()}
         again, error = next(second, None), next(proven, None)
         columns = AnswerColumns(

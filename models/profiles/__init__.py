@@ -3,8 +3,8 @@
 from importlib import resources
 
 from scoring.errors import InvalidInput
-from scoring.evidence.channel_ids import TEXT_ANY_ID
-from scoring.evidence.profile import ToleranceProfile
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, TEXT, get_channel
+from scoring.evidence.profile import ENGINE_TRANSFORMERS, ToleranceProfile
 
 
 def load_profile(name: str = "bundled") -> ToleranceProfile:
@@ -17,12 +17,13 @@ def load_profile(name: str = "bundled") -> ToleranceProfile:
     return ToleranceProfile.decode(file.read_bytes())
 
 
-def find_profile(manifest_digest: bytes) -> ToleranceProfile | None:
-    """Return the shipped profile of a model that has the statistics of an audit, None when there is none."""
+def find_profile(manifest_digest: bytes, engine: str = ENGINE_TRANSFORMERS) -> ToleranceProfile | None:
+    """Return the shipped profile of a model on an engine that has an audit's statistics, None when there is none."""
+    audited = {name for name in CHANNEL_STATISTIC_IDS if get_channel(name) == TEXT}
     for file in sorted(resources.files("models.profiles").iterdir(), key=lambda item: item.name):
         if file.name.endswith(".json"):
             profile = ToleranceProfile.decode(file.read_bytes())
             measured = {item.statistic for item in profile.cells[0].measurements}
-            if profile.manifest_digest == manifest_digest and TEXT_ANY_ID in measured:
+            if (profile.manifest_digest, profile.engine) == (manifest_digest, engine) and measured & audited:
                 return profile
     return None

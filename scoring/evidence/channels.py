@@ -253,7 +253,7 @@ def _compute_greedy_ratios(answer: AnswerColumns) -> dict[str, float]:
     limit = answer.max_tokens
     margins = (answer.tokens.margin or ())[:limit]
     certain = len(margins) if answer.certain_tokens is None else answer.certain_tokens
-    claimed = compute_log_claim(margins[:certain], answer.tokens.grid_logprob[: len(margins[:certain])], _POWERS)
+    claimed = compute_log_claim(margins[:certain], _get_claimed_grid(answer)[: len(margins[:certain])], _POWERS)
     return {
         name: _sum_checked(answer.alternatives[name].logprob[:limit]) - claimed
         for name in WEIGHTS_ALTERNATIVES
@@ -297,9 +297,15 @@ def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
 def _get_claimed(answer: AnswerColumns) -> Sequence[float]:
     if answer.settings is None:
         return answer.tokens.logprob[: answer.max_tokens]
-    rows = answer.tokens.grid_logprob[: answer.max_tokens]
+    rows = _get_claimed_grid(answer)[: answer.max_tokens]
     certain = len(rows) if answer.certain_tokens is None else answer.certain_tokens
     return [row[answer.settings] if place < certain else 0.0 for place, row in enumerate(rows)]
+
+
+def _get_claimed_grid(answer: AnswerColumns) -> Sequence[Sequence[float]]:
+    """Return the grid as what a claim gives the tokens: a reference that knows some of the logits bounds it apart."""
+    bounded: Sequence[Sequence[float]] | None = getattr(answer.tokens, "grid_claimed_logprob", None)
+    return answer.tokens.grid_logprob if bounded is None else bounded
 
 
 def _compute_seeded_ratios(answer: AnswerColumns) -> dict[str, int]:

@@ -21,6 +21,9 @@ MAIN, WIDE = "main", "wide"
 ALL = "all"
 """The stratum of all drawn prompts together, in the shares in which the generator draws them."""
 KNOWN_STATISTIC_IDS = frozenset((*STATISTIC_IDS, *CHANNEL_STATISTIC_IDS))
+ENGINE_TRANSFORMERS, ENGINE_VLLM = "transformers", "vllm"
+"""What runs the verifier of a profile: bounds of one engine say nothing of another's numerics."""
+MAX_PROFILE_BYTES = 4_000_000
 MIN_REQUESTS = 5_000
 """Honest requests that a cell needs before its plan may slash outside development (verification section 5)."""
 

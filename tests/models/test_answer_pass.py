@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from models import answer_pass
+from models import local_passes
 from models.activation_format import parse_proofs
 from models.alternatives import SECOND_RUN
 from models.answer_pass import Claim, ReferenceModel, cut_columns
 from models.generate import generate
+from models.local_passes import LocalPasses
 from models.reference import score_batch
 from models.requests import GenerationRequest, ReferenceRequest
 
@@ -17,7 +18,7 @@ SETTINGS = ((0.7, 0.9), (1.25, 1.0), (1.0, 0.95))
 
 @pytest.fixture(scope="module")
 def model(tiny_folder):
-    return ReferenceModel(str(tiny_folder), device="cpu", dtype="fp32", alternatives=())
+    return ReferenceModel(LocalPasses(str(tiny_folder), device="cpu", dtype="fp32"), alternatives=())
 
 
 @pytest.fixture
@@ -41,14 +42,14 @@ def claims():
 @pytest.fixture
 def passes(model, monkeypatch):
     """The lengths of the answers that the decoder saw, pass by pass."""
-    seen, compute = [], answer_pass.compute_answer_states
-    model._states.clear()
+    seen, compute = [], local_passes.compute_answer_states
+    model.passes._states.clear()
 
     def count(loaded, items):
         seen.append(sorted(len(item.output_ids) for item in items))
         return compute(loaded, items)
 
-    monkeypatch.setattr(answer_pass, "compute_answer_states", count)
+    monkeypatch.setattr(local_passes, "compute_answer_states", count)
     return seen
 
 

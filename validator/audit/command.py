@@ -17,7 +17,14 @@ from validator.audit.journal import Header, Journal, create_journal, resume_jour
 from validator.audit.loop import LoopLimits
 from validator.audit.offline import audit_transcript
 from validator.audit.online import OnlineJob, OpenExaminer, audit_endpoint
-from validator.audit.options import AuditOptions, extend_plan, read_api_key, resolve_plan
+from validator.audit.options import (
+    AuditOptions,
+    extend_plan,
+    read_api_key,
+    read_profile,
+    read_reference_key,
+    resolve_plan,
+)
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import OpenSource, open_source
 from validator.audit.progress import Ended, Progress
@@ -101,10 +108,13 @@ def _build_settings(options: AuditOptions, plan: ProbingPlan) -> ExaminerSetting
     return ExaminerSettings(
         model=options.model,
         reference=options.reference,
+        reference_key=read_reference_key(options),
         claim=plan.claim,
         alpha=plan.alpha,
         alternatives=plan.alternatives,
         expected_requests=plan.requests,
+        generator=plan.generator,
+        profile=read_profile(options),
     )
 
 

@@ -1,4 +1,4 @@
-"""The judge of an audit: outcomes in, appraisals out, by re-running the claimed model on this machine.
+"""The judge of an audit: outcomes in, appraisals out, by re-running the claimed model here or on a server.
 
 An answer is cut into windows of at most the calibrated length; each is one unit of evidence. Whatever is not calibrated
 (another prompt than the generator's, temperatures outside the envelope) is bounded more widely or bets nothing.
@@ -13,6 +13,7 @@ from itertools import count
 from models.alternatives import SECOND_RUN
 from models.answer_pass import Claim as ClaimedAnswer
 from models.answer_pass import ReferenceModel, cut_columns
+from models.passes import Passes, is_server, open_passes
 from models.profiles import find_profile
 from models.requests import GRID, SEEDED_SAMPLERS
 from scoring.errors import InvalidInput, Unavailable
@@ -53,17 +54,20 @@ UNCALIBRATED_MU_PPM = 300_000
 SURE_SHARE, SURE_TOKENS = 0.9, 24
 
 
-class LocalExaminer:
-    """Examines with the model in this process."""
+class ModelExaminer:
+    """Examines with what runs the claimed model again."""
 
-    def __init__(self, settings: ExaminerSettings, device: str) -> None:
+    def __init__(self, settings: ExaminerSettings, passes: Passes) -> None:
         self._settings = settings
-        self._model = ReferenceModel(settings.model, device=device, alternatives=settings.alternatives)
-        manifest = self._model.loaded.manifest
+        self._model = ReferenceModel(passes, alternatives=settings.alternatives)
+        manifest = passes.loaded.manifest
         self._digest = manifest.compute_digest()
-        self._profile = find_profile(self._digest)
+        self._profile = _choose_profile(settings.profile, self._digest, passes.engine)
         self._reader = ClaimReader(self._model, self._profile.sampler if self._profile else None)
         self._window = self._profile.max_tokens if self._profile else 64
+        # Bounds are of the prompts that they were measured on.
+        generators = (None, self._profile.generator) if self._profile else (settings.generator,)
+        self._knows_prompts = settings.generator in generators
         self._contracts = ContractChecker(self._model)
         self._evidence: AuditEvidence | None = None
         self._examined: list[tuple[ClaimedAnswer, bool]] = []
@@ -73,7 +77,7 @@ class LocalExaminer:
             model=manifest.name,
             manifest_digest=self._digest,
             profile_digest=self._profile.compute_digest() if self._profile else None,
-            cell=f"{self._model.loaded.dtype} on {self._model.loaded.device}, {self._model.loaded.attention}",
+            cell=passes.cell,
             calibration=_describe_calibration(self._profile),
             alternatives=tuple(item.id for item in self._model.alternatives),
         )
@@ -165,7 +169,7 @@ class LocalExaminer:
         # The divisor of the statistics is what was asked for, as in the calibration, but never more than a window.
         size = min(outcome.max_tokens, self._window)
         windows = [cut_columns(columns, start, self._window, size) for start in starts]
-        is_drawn = outcome.is_drawn and outcome.max_tokens <= self._window
+        is_drawn = outcome.is_drawn and self._knows_prompts and outcome.max_tokens <= self._window
         units = tuple(
             self._build_unit(window, is_drawn and place == 0, place == 0)
             for place, window in zip(count(), windows, strict=False)
@@ -263,14 +267,28 @@ def _telling_failures() -> Iterator[None]:
 
 
 @contextmanager
-def open_examiner(settings: ExaminerSettings) -> Iterator[LocalExaminer]:
-    """Load the reference for an audit; raises InvalidInput for a reference that this version cannot use."""
-    if settings.reference not in ("auto", "cpu", "cuda"):
-        raise InvalidInput("this version re-runs answers in its own process: auto, cpu or cuda", "reference")
-    yield LocalExaminer(settings, settings.reference)
+def open_examiner(settings: ExaminerSettings) -> Iterator[ModelExaminer]:
+    """Open the reference for an audit; raises InvalidInput for one that is neither a device nor a URL."""
+    if settings.reference not in ("auto", "cpu", "cuda") and not is_server(settings.reference):
+        raise InvalidInput("expected auto, cpu, cuda, or the URL of a vLLM server", "--reference")
+    passes = open_passes(settings.model, settings.reference, settings.reference_key)
+    try:
+        yield ModelExaminer(settings, passes)
+    finally:
+        passes.close()
 
 
 _LOG_10 = math.log(10)
+
+
+def _choose_profile(given: ToleranceProfile | None, digest: bytes, engine: str) -> ToleranceProfile | None:
+    if given is None:
+        return find_profile(digest, engine)
+    if given.manifest_digest != digest:
+        raise InvalidInput(f"is of {given.model}, another model than the claimed one", "--profile")
+    if given.engine != engine:
+        raise InvalidInput(f"was made with {given.engine} as the reference, which is {engine} here", "--profile")
+    return given
 
 
 def _describe_calibration(profile: ToleranceProfile | None) -> str:

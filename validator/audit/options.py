@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scoring.errors import InvalidInput
+from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
+from scoring.probes import GENERATOR_ID, STRATA
 from validator.audit.endpoint_url import parse_base_url
 from validator.audit.plan import DEFAULT_REQUESTS, MAX_PLAN_BYTES, ProbingPlan, draw_seed, parse_alpha, parse_plan
 from validator.audit.records import Claim
@@ -17,6 +19,7 @@ from validator.cli.output import read_file, write_file
 DEFAULT_CONCURRENCY = 4
 DEFAULT_JOURNAL = Path("quiver-audit.journal.jsonl")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.IGNORECASE)
+DEVICES = ("auto", "cpu", "cuda")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -31,6 +34,8 @@ class AuditOptions:
     api_key_env: str | None = None
     claim: Claim | None = None
     reference: str = "auto"
+    reference_key_env: str | None = None
+    profile_path: Path | None = None
     alpha: float | None = None
     max_requests: int | None = None
     budget_tokens: int | None = None
@@ -51,9 +56,16 @@ class AuditOptions:
                     raise InvalidInput("a transcript is judged without asking anybody", name)
         if self.endpoint is not None:
             parse_base_url(self.endpoint)
-        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
-            # Not repeated: people put the key itself there.
-            raise InvalidInput("expected the NAME of an environment variable, not the key itself", "--api-key-env")
+        if self.reference not in DEVICES:
+            if "://" not in self.reference:
+                raise InvalidInput("expected auto, cpu, cuda, or the URL of a vLLM server", "--reference")
+            parse_base_url(self.reference, "--reference")
+        elif self.reference_key_env is not None:
+            raise InvalidInput("only a server takes a key: give its URL as --reference", "--reference-key-env")
+        for option, name in (("--api-key-env", self.api_key_env), ("--reference-key-env", self.reference_key_env)):
+            if name is not None and not _VARIABLE.fullmatch(name):
+                # Not repeated: people put the key itself there.
+                raise InvalidInput("expected the NAME of an environment variable, not the key itself", option)
 
     @property
     def base_url(self) -> str:
@@ -65,6 +77,11 @@ class AuditOptions:
         """Where the exchanges are kept: beside the result, else in the working folder."""
         beside = self.json_path or self.html_path or self.transcript_path
         return DEFAULT_JOURNAL if beside is None else beside.with_name(beside.name + ".journal.jsonl")
+
+    @property
+    def writes_prompts(self) -> bool:
+        """Whether the claimed model can write the prompts: its weights are here, and not on a server alone."""
+        return self.reference in DEVICES or self.model == "bundled"
 
     @property
     def sends_key_openly(self) -> bool:
@@ -82,6 +99,8 @@ class AuditOptions:
             ("--api-key-env", self.api_key_env),
             ("--claim", self.claim),
             ("--reference", None if self.reference == "auto" else self.reference),
+            ("--reference-key-env", self.reference_key_env),
+            ("--profile", self.profile_path),
             ("--alpha", self.alpha),
             ("--max-requests", self.max_requests),
             ("--budget-tokens", self.budget_tokens),
@@ -92,15 +111,31 @@ class AuditOptions:
 
 def read_api_key(options: AuditOptions, environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the API key, None when no variable was named; raises InvalidInput, never with the key."""
-    name = options.api_key_env
+    return read_key(options.api_key_env, "--api-key-env", environment)
+
+
+def read_reference_key(options: AuditOptions, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the API key of the reference server, None when no variable was named; raises InvalidInput."""
+    return read_key(options.reference_key_env, "--reference-key-env", environment)
+
+
+def read_key(name: str | None, option: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return what a variable that an option names holds, None for no name; raises InvalidInput, never with the key."""
     if name is None:
         return None
     key = environment.get(name, "").strip()
     if not key:
-        raise InvalidInput(f"the environment variable {name} is not set", "--api-key-env")
+        raise InvalidInput(f"the environment variable {name} is not set", option)
     if not key.isascii() or not key.isprintable():
-        raise InvalidInput(f"what is in {name} cannot be an API key", "--api-key-env")
+        raise InvalidInput(f"what is in {name} cannot be an API key", option)
     return key
+
+
+def read_profile(options: AuditOptions) -> ToleranceProfile | None:
+    """Return the tolerance profile of a file, None when none is named; raises InvalidInput, Unavailable."""
+    if options.profile_path is None:
+        return None
+    return ToleranceProfile.decode(read_file(options.profile_path, MAX_PROFILE_BYTES))
 
 
 def resolve_plan(options: AuditOptions) -> ProbingPlan:
@@ -113,6 +148,7 @@ def resolve_plan(options: AuditOptions) -> ProbingPlan:
         claim=options.claim or Claim.WEIGHTS,
         one_over_alpha=1_000_000 if options.alpha is None else parse_alpha(options.alpha),
         requests=options.max_requests or DEFAULT_REQUESTS,
+        **({} if options.writes_prompts else {"generator": GENERATOR_ID, "strata": STRATA}),
     )
     if options.plan_path is None:
         return fresh

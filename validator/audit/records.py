@@ -6,7 +6,7 @@ it gets here, and is still hostile text; nothing here is signed, so probabilitie
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
@@ -14,6 +14,7 @@ from models.activation_format import ActivationProof
 from models.requests import SAMPLER_NONE, SAMPLERS, ChatMessage, check_sampling, check_token_ids
 from scoring.errors import InvalidInput
 from scoring.evidence.contract_alarm import ContractCount
+from scoring.evidence.profile import ToleranceProfile
 
 FINISH_REASONS = ("stop", "length")
 
@@ -241,15 +242,19 @@ class Examiner(Protocol):
 class ExaminerSettings:
     """What an examiner is made for; `validator.audit.examiner.open_examiner(settings)` is a context manager of one.
 
-    `reference` is auto, cpu or cuda; `alternatives` None
-    takes all that the model has; `expected_requests` bounds how many outcomes will come (the budget)."""
+    `reference` is auto, cpu, cuda or the URL of a vLLM server, `reference_key` that server's API key; `alternatives`
+    None takes all that the model has; `expected_requests` bounds how many outcomes will come (the budget); `generator`
+    is that of the plan's prompts, None when nothing is known of it; `profile` None takes the shipped one."""
 
     model: str
     reference: str = "auto"
+    reference_key: str | None = field(default=None, repr=False)
     claim: Claim = Claim.WEIGHTS
     alpha: float = 1e-6
     alternatives: tuple[str, ...] | None = None
     expected_requests: int | None = None
+    generator: str | None = None
+    profile: ToleranceProfile | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.alpha < 1.0:

@@ -29,8 +29,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "--reference",
     default="auto",
     show_default=True,
-    help="Where the claimed model runs: auto, cpu or cuda. (A server as reference: not yet.)",
+    help="Where the claimed model runs: auto, cpu, cuda, or the URL of a vLLM server that you trust.",
 )
+@click.option("--reference-key-env", metavar="NAME", help="The environment variable with that server's API key.")
+@click.option("--profile", "profile_path", type=FILE, help="A tolerance profile that `quiver model calibrate` made.")
 @click.option("--max-requests", type=click.IntRange(1, 10_000), help="Ask at most so many.  [default: 200]")
 @click.option("--budget-tokens", type=click.IntRange(1), help="Spend at most so many tokens, prompts included.")
 @click.option("--alpha", type=float, help="The chance that an honest endpoint is called proven.  [default: 1e-6]")

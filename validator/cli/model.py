@@ -10,7 +10,6 @@ from validator.cli.output import print_facts, print_json, read_file, write_file
 
 T = TypeVar("T")
 FILE = click.Path(dir_okay=False, path_type=Path)
-MAX_PROFILE_BYTES = 4_000_000
 
 
 @click.group()
@@ -40,6 +39,8 @@ def show(name: str) -> None:
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--extend", type=FILE, help="Keep this profile's bounds and add those that it lacks.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--reference", metavar="URL", help="A vLLM server that re-runs the answers, instead of this process.")
+@click.option("--reference-key-env", metavar="NAME", help="The environment variable with that server's API key.")
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
 )
@@ -57,6 +58,8 @@ def calibrate(
     greedy: int,
     extend: Path | None,
     device: str,
+    reference: str | None,
+    reference_key_env: str | None,
     work: Path | None,
     key_file: Path | None,
     out_path: Path,
@@ -67,13 +70,19 @@ def calibrate(
     """
     from models.audit_profile import run
     from models.calibrate_audit import AuditCalibration, ProviderCell
-    from scoring.evidence.profile import ToleranceProfile
+    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
     from scoring.evidence.profile_signature import sign_profile
+    from validator.audit.endpoint_url import parse_base_url
+    from validator.audit.options import read_key
     from validator.provider.identity import load_key
 
+    if reference is not None:
+        parse_base_url(reference, "--reference")
     task = AuditCalibration(
         model=name,
         device=device,
+        reference=reference or "auto",
+        reference_key=read_key(reference_key_env, "--reference-key-env"),
         cells=tuple(ProviderCell.parse(text) for text in cells.split(",")),
         wide_cells=tuple(ProviderCell.parse(text) for text in wide.split(",") if text),
         requests=requests,
@@ -98,7 +107,7 @@ def calibrate(
 @click.option("--signature", "signature_path", type=FILE, required=True, help="The .sig file of who vouches for it.")
 def verify_profile(profile_path: Path, signature_path: Path) -> None:
     """Check that a tolerance profile is whole and who signed it; exits with 1 when the signature is not for it."""
-    from scoring.evidence.profile import ToleranceProfile
+    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
     from scoring.evidence.profile_signature import (
         MAX_SIGNATURE_FILE_BYTES,
         ProfileSignature,

@@ -9,11 +9,12 @@ from exchanges import PLAIN
 from models.activation_format import parse_proofs
 from models.generate import generate
 from models.load import encode_text
+from models.local_passes import LocalPasses
 from models.requests import ChatMessage, GenerationRequest
 from scoring.errors import Unavailable
 from scoring.evidence.channel_ids import ACTIVATIONS_IDS, LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
-from validator.audit.examiner import LocalExaminer
+from validator.audit.examiner import ModelExaminer
 from validator.audit.needles import build_needle, find_code
 from validator.audit.records import ExaminerSettings, Missing, ReturnedLogprob, ReturnedToken
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def examiner():
-    return LocalExaminer(ExaminerSettings(model="bundled", alternatives=()), "cpu")
+    return ModelExaminer(ExaminerSettings(model="bundled", alternatives=()), LocalPasses("bundled", device="cpu"))
 
 
 @pytest.fixture
