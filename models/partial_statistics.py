@@ -130,9 +130,10 @@ class _View:
                 return -math.inf, -math.inf
             low = float(sums[min(top_k, len(sums)) - 1])
             high = low if top_k <= len(sums) else high
-        if top_p >= 1.0:
-            return own - math.log(high), min(own - math.log(low), 0.0)
         # Of a token that is not named only the named ones are sure to stand before it.
+        is_surely_kept = self.is_named or top_k == 0
+        if top_p >= 1.0:
+            return own - math.log(high) if is_surely_kept else -math.inf, min(own - math.log(low), 0.0)
         is_surely_in = self.is_named and before < top_p * low
         can_be_in = before < top_p * high
         crossing = int(np.searchsorted(sums, top_p * high))

@@ -10,8 +10,9 @@ from models.activation_format import parse_proofs
 from models.generate import generate
 from models.load import encode_text
 from models.local_passes import LocalPasses
+from models.profiles import load_profile
 from models.requests import ChatMessage, GenerationRequest
-from scoring.errors import Unavailable
+from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.channel_ids import ACTIVATIONS_IDS, LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
 from validator.audit.examiner import ModelExaminer
@@ -30,6 +31,27 @@ def examiner():
 def begun(examiner):
     examiner.begin(("seeded", "text"))
     return examiner
+
+
+def test_a_profile_of_another_model_or_engine_is_refused(examiner) -> None:
+    passes, profile = examiner._model.passes, load_profile("bundled_audit")
+    for changes, reason in (
+        ({"manifest_digest": bytes(32)}, "another model than the claimed one"),
+        ({"engine": "vllm"}, "made with vllm as the reference"),
+    ):
+        settings = ExaminerSettings(model="bundled", profile=replace(profile, **changes))
+        with pytest.raises(InvalidInput, match=reason):
+            ModelExaminer(settings, passes)
+
+
+def test_prompts_of_a_generator_that_was_not_calibrated_are_bounded_as_any_others(examiner) -> None:
+    passes = examiner._model.passes
+    drawn = replace(PLAIN, is_drawn=True, stratum="prose")
+    for generator, is_drawn in (("quiver-probes-v2", True), ("quiver-probes-v1", False)):
+        own = ModelExaminer(ExaminerSettings(model="bundled", alternatives=(), generator=generator), passes)
+        own.begin(("text",))
+        (found,) = own.examine([drawn])
+        assert [unit.is_drawn for unit in found.units] == [is_drawn]
 
 
 HOSTILE = {

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from models.profiles import load_profile
 from scoring.errors import InvalidInput
 from scoring.probe_outlines import GENERATOR_ID_V2
 from scoring.probes import GENERATOR_ID, STRATA
 from validator.audit.estimate import estimate
-from validator.audit.options import AuditOptions, extend_plan, read_api_key, resolve_plan
+from validator.audit.options import AuditOptions, extend_plan, read_api_key, read_profile, resolve_plan
 from validator.audit.plan import ProbingPlan, parse_plan
 from validator.audit.probe_source import TemplateProbes, open_source
 from validator.audit.records import Claim
@@ -133,7 +134,28 @@ BAD_OPTIONS = [
     ("no port", {"endpoint": "http://host:99999"}, "--endpoint"),
     ("half an address", {"endpoint": "http://[::1"}, "--endpoint"),
     ("a key for a name", {"api_key_env": "sk-abc123"}, "not the key itself"),
+    ("a reference that is none", {"reference": "gpu"}, "--reference"),
+    ("a reference over another scheme", {"reference": "ftp://host"}, "--reference"),
+    ("a password in the reference", {"reference": "http://me:secret@host"}, "--reference"),
+    ("a key for no server", {"reference_key_env": "KEY"}, "only a server takes a key"),
+    ("a key for its name", {"reference": "http://host", "reference_key_env": "sk-abc123"}, "not the key itself"),
 ]
+
+
+def test_a_model_that_runs_elsewhere_writes_no_prompts() -> None:
+    assert resolve_plan(options(reference="http://host", model="./my-model")).generator == "quiver-probes-v1"
+    assert resolve_plan(options(reference="http://host", model="bundled")).generator == "quiver-probes-v2"
+    assert resolve_plan(options(reference="cpu", model="./my-model")).generator == "quiver-probes-v2"
+
+
+def test_a_profile_is_read_from_its_file(tmp_path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_bytes(load_profile("bundled_audit").encode())
+    found = read_profile(options(profile_path=path))
+    assert found == load_profile("bundled_audit")
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(InvalidInput):
+        read_profile(options(profile_path=path))
 
 
 @pytest.mark.parametrize(("changes", "message"), [row[1:] for row in BAD_OPTIONS], ids=[row[0] for row in BAD_OPTIONS])
