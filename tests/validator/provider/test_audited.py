@@ -2,6 +2,7 @@
 
 import pytest
 from audit_process import LIMIT_S, audit
+from fake_vllm import FakeVllm, serve_vllm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 100)]
 
@@ -37,6 +38,16 @@ def test_a_stranger_proves_it_again_from_the_transcript(int4) -> None:
     folder, _, _ = int4
     code, result = audit(folder, "--transcript", folder / "t.jsonl")
     assert (code, result["verdict"]) == (1, "proven")
+
+
+def test_a_server_that_has_the_claimed_weights_proves_it_too(int4) -> None:
+    from models.load import load_model
+
+    folder, _, _ = int4
+    with serve_vllm(FakeVllm(load_model("bundled"))) as url:
+        code, result = audit(folder, "--transcript", folder / "t.jsonl", "--reference", url)
+    assert (code, result["verdict"]) == (1, "proven")
+    assert result["reference_cell"] == f"fake at {url}"
 
 
 def test_the_report_shows_it(int4) -> None:
