@@ -38,8 +38,8 @@ from models.calibrate_audit import (
     is_greedy,
     read_questions,
 )
-from models.collection import Answered, Collection
-from models.load import load_model
+from models.collection import REFERENCE, Answered, Collection
+from models.load import load_outline
 from models.profiles import find_profile
 from models.tolerances import read_answer_columns
 from scoring.evidence.audit import AuditPlan, Unit, build_audit_plan
@@ -55,7 +55,7 @@ from scoring.evidence.channel_ids import (
     list_statistics_of,
 )
 from scoring.evidence.channels import compute_channel_statistics, compute_log_ratios
-from scoring.evidence.profile import ToleranceProfile
+from scoring.evidence.profile import ENGINE_TRANSFORMERS, ToleranceProfile
 from scoring.records import PPM
 
 LOG_THRESHOLD = math.log(1e6)
@@ -95,44 +95,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Gather what is missing and print the table."""
     options = _parse(arguments)
     collection = Collection(options.collection)
-    profile = _load_profile(options.profile)
+    profile = load_bundled_profile(options.profile)
     channels = tuple(name for name in CHANNELS if not options.channels or name in options.channels)
     rows = [
         row
         for row in ROWS
         if row.name not in MIXED_ROWS
+        and options.cheats
         and (not options.rows or row.name in options.rows)
         and any((channel == GREEDY) == row.asks_greedy for channel in channels)
     ]
     if not options.report:
         known = list_bet_alternatives(profile)
-        gather_honest(collection, options.honest, _report_progress, channels, known)
+        gather_honest(collection, options.honest, report_progress, channels, known)
         if options.honest_rows:
-            gather_honest_rows(collection, _report_progress, channels)
-        gather_rows(collection, rows, options.requests, _report_progress, channels, known)
+            gather_honest_rows(collection, report_progress, channels)
+        gather_rows(collection, rows, options.requests, report_progress, channels, known)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
     pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
     honest = join_pools([build_honest_pool(collection, group) for group in MAIN_GROUPS])
     if not honest.units:
         raise SystemExit("no honest hold-out answers: run without --report")
-    results = [
-        result
-        for row in ROWS
-        for channel in channels
-        if (result := measure_row(row, channel, profile, pools, honest, options.trials)) is not None
-    ]
+    results = measure_rows(channels, profile, pools, honest, options.trials)
     parts = [
         describe_run(profile, options.trials),
-        format_table(results),
+        *([format_table(results)] if results else []),
         format_honest(collection, profile, channels),
     ]
-    if SEEDED in channels:
+    if SEEDED in channels and results:
         parts.append(_build_peers(collection, profile, results, answers, honest, options.trials))
     text = "\n\n".join(parts)
     print(text)
     if options.write:
-        write_section("-".join(("detection", *(() if channels == CHANNELS else channels))), text)
+        name = "detection" if results else "honest"
+        write_section("-".join((name, *(() if channels == CHANNELS else channels))), text)
     return 0
+
+
+def measure_rows(
+    channels: Sequence[str], profile: ToleranceProfile, pools: dict[str, Pool], honest: Pool, trials: int
+) -> list[Result]:
+    """Return the results of every row and channel that can be measured, in the order of the table."""
+    return [
+        result
+        for row in ROWS
+        for channel in channels
+        if (result := measure_row(row, channel, profile, pools, honest, trials)) is not None
+    ]
 
 
 def list_bet_alternatives(profile: ToleranceProfile) -> tuple[str, ...]:
@@ -219,9 +228,9 @@ def read_row_answers(collection: Collection, row: CheatRow, count: int) -> list[
     return collection.read_answers(get_group(row), questions)
 
 
-def build_pool(collection: Collection, group: str, answers: Sequence[Answered]) -> Pool:
+def build_pool(collection: Collection, group: str, answers: Sequence[Answered], reference: str = REFERENCE) -> Pool:
     """Return the units and ratios of some answers."""
-    columns = list(read_answer_columns(collection, group, answers, ALTERNATIVE_IDS))
+    columns = list(read_answer_columns(collection, group, answers, ALTERNATIVE_IDS, reference))
     lengths = [len(answer.output_ids) for answer in answers[: len(columns)]]
     return Pool(
         units=[Unit(statistics_ppm=compute_channel_statistics(item)) for item in columns],
@@ -323,7 +332,7 @@ def format_honest(collection: Collection, profile: ToleranceProfile, channels: S
     for row in HONEST_ROWS:
         pool = read_honest_row(collection, row)
         if pool.units:
-            cells = [_find_largest(profile, channel, pool) if channel in row.channels else "-" for channel in channels]
+            cells = [find_largest(profile, channel, pool) if channel in row.channels else "-" for channel in channels]
             if any(cell != "-" for cell in cells):
                 lines.append(f"| {row.name} | {len(pool.units)} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -351,7 +360,8 @@ def read_honest_row(collection: Collection, row: HonestRow) -> Pool:
     return join_pools(pools)
 
 
-def _find_largest(profile: ToleranceProfile, channel: str, pool: Pool) -> str:
+def find_largest(profile: ToleranceProfile, channel: str, pool: Pool) -> str:
+    """Return the largest e-value that an audit over a pool's answers ever reaches, `-` where it bets on nothing."""
     plan = build_plan(profile, channel)
     if plan is None or not is_told(plan, pool):
         return "-"
@@ -364,16 +374,18 @@ def _show(requests: float, longest: int) -> str:
     return f"{requests:.0f}" if math.isfinite(requests) else f"> {longest}"
 
 
-def _load_profile(path: Path | None) -> ToleranceProfile:
+def load_bundled_profile(path: Path | None = None, engine: str = ENGINE_TRANSFORMERS) -> ToleranceProfile:
+    """Return the profile of a file, or the shipped one of an engine; raises SystemExit where there is none."""
     if path is not None:
         return ToleranceProfile.decode(path.read_bytes())
-    profile = find_profile(load_model("bundled").manifest.compute_digest())
+    profile = find_profile(load_outline("bundled").manifest.compute_digest(), engine)
     if profile is None:
         raise SystemExit("no profile of the bundled model is shipped: quiver model calibrate makes one")
     return profile
 
 
-def _report_progress(done: int, total: int, what: str) -> None:
+def report_progress(done: int, total: int, what: str) -> None:
+    """Say how far the gathering is."""
     print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
 
@@ -384,6 +396,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=200, help="fresh requests of each cheat")
     parser.add_argument("--trials", type=int, default=1000, help="resampled lives")
     parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
+    parser.add_argument("--no-cheats", dest="cheats", action="store_false", help="honest rows only")
     parser.add_argument(
         "--channels", nargs="*", default=[], choices=CHANNELS, help="only these, and no pass for others"
     )
