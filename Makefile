@@ -12,7 +12,7 @@ demo: install  ## the oracle end to end on a real model: ledger, four validators
 
 test: install  ## all tests, the devnet with the real model included
 	$(BIN)/python -m pytest -n 2 -m "not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore=tests/validator/devnet
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --ignore=tests/validator/devnet
 	$(BIN)/python -m pytest -m slow tests/validator/devnet
 
 check: install  ## lint, types, import contracts, docs
