@@ -1,6 +1,6 @@
 """Requests until a cheat is proven where a vLLM server is the reference: `python -m benchmarks.server_reference URL`.
 
-The server re-runs answers that `benchmarks.detection` has gathered; the honest ones are each cell's first of the hold-out.
+The server re-runs answers that `benchmarks.detection` has gathered; honest ones are the first of the hold-out.
 """
 
 import argparse

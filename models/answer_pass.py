@@ -168,7 +168,8 @@ class ReferenceModel:
                 low = first
         temperature = (low + high) / 2
         columns = self.examine_settings(claims, temperature, 1.0)
-        top_p = min(max((value for item in columns for value in item.pit_low), default=1.0) + FIT_BORDER, 1.0)
+        before = (value for item in columns for value in _get_mass_before(item))
+        top_p = min(max(before, default=1.0) + FIT_BORDER, 1.0)
         filtered = self._sum_margins(claims, temperature, top_p)
         return (temperature, top_p if filtered < self._sum_margins(claims, temperature, 1.0) else 1.0)
 
@@ -191,12 +192,19 @@ def limit_tokens(columns: Any, found: Retokenised | None) -> Any:
         # The claim's probability is taken for 1 in doubt; an alternative's stays, or the ratio would be no e-value.
         grid_logprob=columns.grid_logprob,
         grid_claimed_logprob=getattr(columns, "grid_claimed_logprob", None),
+        mass_before=getattr(columns, "mass_before", None),
         margin=None if columns.margin is None else limit_margins(found, columns.margin),
         gap=columns.gap,
         entropy=columns.entropy,
         pit_low=columns.pit_low,
         pit_high=columns.pit_high,
     )
+
+
+def _get_mass_before(columns: Any) -> Sequence[float]:
+    """Return the probability of the tokens before each claimed one, or what it is at least."""
+    bounded: Sequence[float] | None = getattr(columns, "mass_before", None)
+    return columns.pit_low if bounded is None else bounded  # type: ignore[no-any-return]
 
 
 def _compute_pits(columns: Any, claim: Claim) -> tuple[float, ...] | None:

@@ -11,7 +11,7 @@ that of r/f tokens with f each: p^a is convex for a > 1 (the second is larger) a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from scoring.errors import InvalidInput
 
 TOP = 20
 """How many likeliest tokens are asked for: what vLLM allows without an option."""
+MOST_GAP = 1e6
+"""A winner that is alone has no runner-up: no infinite number travels."""
 NOISE_OF_SOME = (SAMPLER_GUMBEL, SAMPLER_EXPONENTIAL)
 """Samplers whose winner among some tokens can be had without the others' logits."""
 
@@ -46,7 +48,8 @@ class ToldPosition:
 class PartialStatistics:
     """Columns as `TokenStatistics` has them, with two grids: `grid_logprob` is never above, `grid_claimed_logprob`
     never below what all logits would give. Where a token is not among the likeliest, its PIT interval is the whole
-    rest; margins and gaps are those among the named tokens."""
+    rest; margins and gaps are those among the named tokens. `mass_before` is at most the probability of the tokens that
+    are likelier than the claimed one, without a filter."""
 
     logprob: tuple[float, ...]
     raw_logprob: tuple[float, ...]
@@ -56,6 +59,7 @@ class PartialStatistics:
     pit_high: tuple[float, ...]
     grid_logprob: tuple[tuple[float, ...], ...]
     grid_claimed_logprob: tuple[tuple[float, ...], ...]
+    mass_before: tuple[float, ...]
     margin: tuple[float, ...] | None
     gap: tuple[float, ...] | None
 
@@ -69,7 +73,7 @@ def compute_partial_statistics(
     views = [_View(item, vocabulary_size) for item in told]
     own = [view.bound(request.temperature, request.top_p, request.top_k) for view in views]
     grid = [[view.bound(*point, 0) for point in GRID] for view in views]
-    seeded = _compute_margins(told, request, vocabulary_size)
+    seeded = _compute_margins(views, request, vocabulary_size)
     return PartialStatistics(
         logprob=tuple(high for _, high in own),
         raw_logprob=tuple(item.claimed for item in told),
@@ -79,6 +83,7 @@ def compute_partial_statistics(
         pit_high=tuple(_limit_pit(view, request)[1] for view in views),
         grid_logprob=tuple(tuple(low for low, _ in row) for row in grid),
         grid_claimed_logprob=tuple(tuple(high for _, high in row) for row in grid),
+        mass_before=tuple(view.bound_mass_before(request.temperature) for view in views),
         margin=None if seeded is None else tuple(margin for margin, _ in seeded),
         gap=None if seeded is None else tuple(gap for _, gap in seeded),
     )
@@ -112,6 +117,30 @@ class _View:
         crowded = self.rest * self.most ** (power - 1.0)
         return (alike, crowded) if alike <= crowded else (crowded, alike)
 
+    def bound_sum(self, temperature: float) -> tuple[float, float]:
+        """Return bounds of the sum of p^(1/T) over the vocabulary."""
+        power = 1.0 / temperature
+        named = float(np.exp(power * self.logs).sum())
+        named += 0.0 if self.is_named else math.exp(power * self.told.claimed)
+        low, high = self.sum_rest(power)
+        return named + low, named + high
+
+    def bound_mass_before(self, temperature: float) -> float:
+        """Return what the tokens before the claimed one have at least, without a filter."""
+        if temperature == 0.0:
+            return 0.0 if self.told.claimed >= self.told.logprobs[0] else 1.0
+        before = float(np.exp(self.logs[: self.told.place] / temperature).sum())
+        return before / self.bound_sum(temperature)[1]
+
+    def count_surely_kept(self, temperature: float, top_p: float, top_k: int) -> int:
+        """Return how many named tokens, from the likeliest on, a filter leaves whatever the others have."""
+        kept = len(self.logs) if top_k == 0 else min(top_k, len(self.logs))
+        if top_p >= 1.0:
+            return kept
+        sums = np.cumsum(np.exp(self.logs / temperature))
+        total = self.bound_sum(temperature)[0] if top_k == 0 else float(sums[kept - 1])
+        return min(int(np.searchsorted(sums, top_p * total)) + 1, kept)
+
     def bound(self, temperature: float, top_p: float, top_k: int) -> tuple[float, float]:
         """Return bounds of the claimed token's log-probability under a sampling (-inf: surely, or perhaps, removed)."""
         if temperature == 0.0:
@@ -122,9 +151,7 @@ class _View:
         own = power * self.told.claimed
         before = float(weights[: self.told.place].sum())
         sums = np.cumsum(weights)
-        low_rest, high_rest = self.sum_rest(power)
-        extra = 0.0 if self.is_named else math.exp(own)
-        low, high = (float(sums[-1]) + extra + rest for rest in (low_rest, high_rest))
+        low, high = self.bound_sum(temperature)
         if top_k > 0:
             if self.told.place >= top_k:
                 return -math.inf, -math.inf
@@ -166,20 +193,28 @@ def _limit_pit(view: _View, request: ReferenceRequest) -> tuple[float, float]:
 
 
 def _compute_margins(
-    told: Sequence[ToldPosition], request: ReferenceRequest, vocabulary_size: int
+    views: Sequence[_View], request: ReferenceRequest, vocabulary_size: int
 ) -> list[tuple[float, float]] | None:
-    """Return (margin, gap) of each position among the named tokens: a margin is never above the exact one."""
+    """Return (margin, gap) of each position among the named tokens: a margin is never above the exact one.
+
+    A filter leaves the claimed token where it can, and of the others those that it leaves for sure.
+    """
     if request.temperature > 0.0 and request.sampler not in NOISE_OF_SOME:
         return None
-    noise = open_claimed_noise(request)
+    noise = open_claimed_noise(replace(request, top_p=1.0, top_k=0))
     if noise is None:
         return None
     row = np.empty(vocabulary_size, dtype=np.float32)
     found = []
-    for position, (item, token) in enumerate(zip(told, request.output_ids, strict=True)):
+    for position, (view, token) in enumerate(zip(views, request.output_ids, strict=True)):
+        told, kept = view.told, len(view.logs)
+        is_removed = False
+        if request.temperature > 0.0:
+            kept = view.count_surely_kept(request.temperature, request.top_p, request.top_k)
+            is_removed = view.bound(request.temperature, request.top_p, request.top_k)[1] == -math.inf
         row.fill(-np.inf)
-        row[list(item.token_ids)] = item.logprobs
-        row[token] = item.claimed
+        row[list(told.token_ids[:kept])] = told.logprobs[:kept]
+        row[token] = told.claimed
         margin, gap = noise.compute_margin(row, token, position)
-        found.append((round(margin, 6), round(min(gap, 1e6), 6)))
+        found.append((math.inf if is_removed else round(margin, 6), round(min(gap, MOST_GAP), 6)))
     return found
