@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import hypothesis
 import pytest
 
 from challenges.evidence import (
@@ -32,6 +33,10 @@ from scoring.probes import GENERATOR_ID, STRATA
 from scoring.records import Certificate, Offer, SlashingEvidence, ValidatorEntry, ValidatorSet
 from scoring.schedule import compute_beacon, compute_vrf_alpha
 from scoring.vrf import compute_vrf_output, compute_vrf_proof
+
+# A limit of time on an example says how busy the machine is, nothing else.
+hypothesis.settings.register_profile("quiver", deadline=None)
+hypothesis.settings.load_profile("quiver")
 
 SEATS = 4
 START_S = 1_800_000_000

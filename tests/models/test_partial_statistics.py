@@ -53,7 +53,7 @@ def pick(row: np.ndarray, place: int) -> int:
     return int(np.argsort(-row, kind="stable")[place if place >= SIZE // 2 else place % TOP])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows, places)
 def test_the_exact_grid_lies_between_the_bounds(row, place) -> None:
     token = pick(row, place)
@@ -65,7 +65,7 @@ def test_the_exact_grid_lies_between_the_bounds(row, place) -> None:
         assert value <= high + SLACK
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows, places, st.sampled_from([0.6, 0.9, 1.0, 1.3]), st.sampled_from([0.8, 1.0]), st.sampled_from([0, 5, 50]))
 def test_a_claim_is_never_understated_nor_an_alternative_overstated(row, place, temperature, top_p, top_k) -> None:
     token = pick(row, place)
@@ -76,7 +76,7 @@ def test_a_claim_is_never_understated_nor_an_alternative_overstated(row, place, 
     assert compute_alternative_logprobs(told, request, SIZE)[0] <= exact + SLACK
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(rows)
 def test_probabilities_of_an_alternative_sum_to_one_at_most(row) -> None:
     for temperature, top_p in ((0.8, 1.0), (1.25, 1.0), (1.0, 0.9)):
@@ -103,7 +103,7 @@ def test_margins_are_never_above_the_exact_ones_and_mostly_equal(sampler) -> Non
     assert sum(abs(margin - exact) < 1e-3 for margin, exact in pairs) > 40
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows, places, st.sampled_from([0.8, 1.0, 1.4]), st.sampled_from([0.5, 0.9, 0.95]), st.sampled_from([0, 5, 50]))
 def test_a_filter_that_needs_the_other_tokens_never_makes_a_margin_larger(
     row, place, temperature, top_p, top_k
@@ -126,7 +126,7 @@ def is_at_the_border(row: np.ndarray, token: int, request: ReferenceRequest) -> 
     return kept[0] != kept[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, places, st.sampled_from([0.8, 1.0, 1.4]))
 def test_the_mass_before_a_token_is_never_overstated(row, place, temperature) -> None:
     token = pick(row, place)
@@ -143,7 +143,6 @@ def test_without_noise_that_some_tokens_show_there_are_no_margins(changes) -> No
     assert found.gap is None
 
 
-@settings(deadline=None)
 @given(rows, places)
 def test_the_pit_interval_holds_the_exact_one(row, place) -> None:
     token = pick(row, place)
@@ -154,7 +153,6 @@ def test_the_pit_interval_holds_the_exact_one(row, place) -> None:
     assert exact.pit_high <= found.pit_high[0] + 1e-4
 
 
-@settings(deadline=None)
 @given(rows)
 def test_the_entropy_is_known_before_the_token_is(row) -> None:
     named, other = pick(row, 3), pick(row, SIZE - 5)
