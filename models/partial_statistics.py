@@ -22,6 +22,7 @@ from models.requests import (
     SAMPLER_EXPONENTIAL,
     SAMPLER_GUMBEL,
     ReferenceRequest,
+    TokenStatistics,
 )
 from scoring.errors import InvalidInput
 
@@ -45,23 +46,14 @@ class ToldPosition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartialStatistics:
-    """Columns as `TokenStatistics` has them, with two grids: `grid_logprob` is never above, `grid_claimed_logprob`
-    never below what all logits would give. Where a token is not among the likeliest, its PIT interval is the whole
-    rest; margins and gaps are those among the named tokens. `mass_before` is at most the probability of the tokens that
-    are likelier than the claimed one, without a filter."""
+class PartialStatistics(TokenStatistics):
+    """Columns with two grids: `grid_logprob` is never above, `grid_claimed_logprob` never below what all logits would
+    give. Where a token is not among the likeliest, its PIT interval is the whole rest; margins and gaps are those among
+    the named tokens. `mass_before` is at most the probability of the tokens that are likelier than the claimed one,
+    without a filter."""
 
-    logprob: tuple[float, ...]
-    raw_logprob: tuple[float, ...]
-    rank: tuple[int, ...]
-    entropy: tuple[float, ...]
-    pit_low: tuple[float, ...]
-    pit_high: tuple[float, ...]
-    grid_logprob: tuple[tuple[float, ...], ...]
     grid_claimed_logprob: tuple[tuple[float, ...], ...]
     mass_before: tuple[float, ...]
-    margin: tuple[float, ...] | None
-    gap: tuple[float, ...] | None
 
 
 def compute_partial_statistics(
@@ -73,14 +65,15 @@ def compute_partial_statistics(
     views = [_View(item, vocabulary_size) for item in told]
     own = [view.bound(request.temperature, request.top_p, request.top_k) for view in views]
     grid = [[view.bound(*point, 0) for point in GRID] for view in views]
+    pits = [_limit_pit(view, request) for view in views]
     seeded = _compute_margins(views, request, vocabulary_size)
     return PartialStatistics(
         logprob=tuple(high for _, high in own),
         raw_logprob=tuple(item.claimed for item in told),
         rank=tuple(item.place for item in told),
         entropy=tuple(view.compute_entropy(request.temperature) for view in views),
-        pit_low=tuple(_limit_pit(view, request)[0] for view in views),
-        pit_high=tuple(_limit_pit(view, request)[1] for view in views),
+        pit_low=tuple(low for low, _ in pits),
+        pit_high=tuple(high for _, high in pits),
         grid_logprob=tuple(tuple(low for low, _ in row) for row in grid),
         grid_claimed_logprob=tuple(tuple(high for _, high in row) for row in grid),
         mass_before=tuple(view.bound_mass_before(request.temperature) for view in views),

@@ -26,6 +26,8 @@ from models.token_bytes import TokenBytes
 from scoring.errors import InvalidInput
 from scoring.evidence.profile import ENGINE_VLLM
 
+REMEMBERED = 512
+"""Answers, some 150 kB each, that are looked at again without asking the server."""
 PLAIN_TEXT = "The water in the glass was cold, and the children drank it before they went back to school."
 LEAST_MEAN = -7.0
 """Nats a token that any model of English gives this sentence at least; one that reads other tokens gives some -10."""
@@ -78,13 +80,16 @@ class ServerPasses:
         """Return the same: what the server says of an answer is asked for once, whatever the sampling."""
         for request in requests:
             self.check(request)
-        missing = [request for request in requests if (request.prompt_ids, request.output_ids) not in self._told]
+        keys = [(request.prompt_ids, request.output_ids) for request in requests]
+        known = {key: self._told[key] for key in keys if key in self._told}
+        missing = [request for request, key in zip(requests, keys, strict=True) if key not in known]
         for request, told in zip(missing, self._server.tell(missing), strict=True):
-            self._told[request.prompt_ids, request.output_ids] = told
+            known[request.prompt_ids, request.output_ids] = told
+        # The newest last; a calibration looks at thousands of answers, once each.
+        self._told = dict([*self._told.items(), *known.items()][-REMEMBERED:])
         size = self.loaded.manifest.vocabulary_size
         return [
-            compute_partial_statistics(self._told[request.prompt_ids, request.output_ids], request, size)
-            for request in requests
+            compute_partial_statistics(known[key], request, size) for key, request in zip(keys, requests, strict=True)
         ]
 
     def run_alternative(

@@ -13,7 +13,7 @@ from itertools import count
 from models.alternatives import SECOND_RUN
 from models.answer_pass import Claim as ClaimedAnswer
 from models.answer_pass import ReferenceModel, cut_columns
-from models.passes import Passes, is_server, open_passes
+from models.passes import Passes, open_passes
 from models.profiles import find_profile
 from models.requests import GRID, SEEDED_SAMPLERS
 from scoring.errors import InvalidInput, Unavailable
@@ -269,8 +269,6 @@ def _telling_failures() -> Iterator[None]:
 @contextmanager
 def open_examiner(settings: ExaminerSettings) -> Iterator[ModelExaminer]:
     """Open the reference for an audit; raises InvalidInput for one that is neither a device nor a URL."""
-    if settings.reference not in ("auto", "cpu", "cuda") and not is_server(settings.reference):
-        raise InvalidInput("expected auto, cpu, cuda, or the URL of a vLLM server", "--reference")
     passes = open_passes(settings.model, settings.reference, settings.reference_key)
     try:
         yield ModelExaminer(settings, passes)
