@@ -1,11 +1,10 @@
 """A judge behind an OpenAI-compatible server: log probabilities of one token, both orders, hostile bytes expected."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 
@@ -21,8 +20,8 @@ from models.judge import (
     neutralise,
     require_independent,
 )
+from models.remote_json import parse_remote_json
 from models.requests import ChatMessage
-from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput
 
 MAX_BODY_BYTES = 256 * 1024
@@ -134,13 +133,6 @@ def _read_body(response: httpx.Response, end_s: float) -> bytes:
 
 def _parse(body: bytes) -> object:
     try:
-        text = body.decode("utf-8")
-        verify_depth(text)
-        document: object = json.loads(text, parse_constant=_refuse)
-    except (ValueError, InvalidInput):
+        return parse_remote_json(body)
+    except InvalidInput:
         raise _NoVerdict("malformed") from None
-    return document
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(text)

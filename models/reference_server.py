@@ -4,19 +4,18 @@ One request an answer: prompt and answer go in as token ids, the log-probabiliti
 the TOP likeliest tokens at each place. Several are in flight, so that the server can batch them.
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import httpx
 
 from models.partial_statistics import TOP, ToldPosition
+from models.remote_json import parse_remote_json
 from models.requests import ReferenceRequest
-from scoring.canonical import verify_depth
 from scoring.errors import InvalidInput, Unavailable
 
 IN_FLIGHT = 8
@@ -135,9 +134,11 @@ class ReferenceServer:
     def _read(self, response: httpx.Response, limit: int) -> object:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Unavailable("the reference server compresses what it was asked not to")
-        data = bytearray()
+        data, end_s = bytearray(), time.monotonic() + TIMEOUT_S
         for chunk in response.iter_raw():
             data += chunk
+            if time.monotonic() > end_s:
+                raise _TryAgain("did not end its answer in time")
             if len(data) > limit:
                 raise Unavailable(f"the reference server's answer is longer than {limit:,} bytes")
         if response.status_code in (429, 502, 503, 504):
@@ -219,13 +220,6 @@ def _explain(data: bytearray) -> str:
 
 def _parse(data: bytes) -> object:
     try:
-        text = data.decode("utf-8")
-        verify_depth(text)
-        document: object = json.loads(text, parse_constant=_refuse)
-    except (ValueError, InvalidInput):
+        return parse_remote_json(data)
+    except InvalidInput:
         raise Unavailable("the reference server's answer is not JSON") from None
-    return document
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(text)

@@ -208,6 +208,22 @@ def test_a_busy_server_is_asked_again(monkeypatch) -> None:
     assert len(server.tell([REQUEST])[0]) == 2
 
 
+def test_a_server_that_drips_bytes_is_left(monkeypatch) -> None:
+    monkeypatch.setattr("models.reference_server.PAUSE_S", 0.0)
+    server = answer_with({})
+    monkeypatch.setattr("models.reference_server.TIMEOUT_S", -1.0)
+    with pytest.raises(Unavailable, match="did not end its answer in time"):
+        server.tell([REQUEST])
+
+
+def test_what_is_remembered_is_bounded(server_passes, fake, claims, monkeypatch) -> None:
+    monkeypatch.setattr("models.server_passes.REMEMBERED", 1)
+    server_passes.score(claims)
+    before = len(fake.asked)
+    server_passes.score(claims)
+    assert len(fake.asked) == before + len(claims) - 1
+
+
 def test_a_server_that_stays_away_is_unavailable(monkeypatch) -> None:
     monkeypatch.setattr("models.reference_server.PAUSE_S", 0.0)
     with pytest.raises(Unavailable, match="cannot be reached"):
