@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.partial_statistics import (
     TOP,
+    PartialStatistics,
     ToldPosition,
     compute_alternative_logprobs,
     compute_partial_statistics,
@@ -16,7 +17,7 @@ from models.partial_statistics import (
 from models.requests import SAMPLER_EXPONENTIAL, SAMPLER_GUMBEL, SAMPLER_INVERSE_CDF, SAMPLER_NONE, ReferenceRequest
 from models.sampler import compute_kept_tokens
 from models.samplers_seeded import open_noise
-from models.token_statistics import compute_position_statistics
+from models.token_statistics import PositionStatistics, compute_position_statistics
 from scoring.errors import InvalidInput
 
 SIZE = 400
@@ -53,13 +54,17 @@ def pick(row: np.ndarray, place: int) -> int:
     return int(np.argsort(-row, kind="stable")[place if place >= SIZE // 2 else place % TOP])
 
 
+def score_both(row: np.ndarray, token: int, **changes: object) -> tuple[PositionStatistics, PartialStatistics]:
+    """Return what all logits say of a token, and what the named ones do."""
+    request = build_request(token, **changes)
+    exact = compute_position_statistics(row, token, request, 0)
+    return exact, compute_partial_statistics([tell(row, token)], request, SIZE)
+
+
 @settings(max_examples=150)
 @given(rows, places)
 def test_the_exact_grid_lies_between_the_bounds(row, place) -> None:
-    token = pick(row, place)
-    request = build_request(token)
-    exact = compute_position_statistics(row, token, request, 0)
-    found = compute_partial_statistics([tell(row, token)], request, SIZE)
+    exact, found = score_both(row, pick(row, place))
     for low, value, high in zip(found.grid_logprob[0], exact.grid_logprob, found.grid_claimed_logprob[0], strict=True):
         assert low <= value + SLACK
         assert value <= high + SLACK
@@ -145,10 +150,7 @@ def test_without_noise_that_some_tokens_show_there_are_no_margins(changes) -> No
 
 @given(rows, places)
 def test_the_pit_interval_holds_the_exact_one(row, place) -> None:
-    token = pick(row, place)
-    request = build_request(token)
-    exact = compute_position_statistics(row, token, request, 0)
-    found = compute_partial_statistics([tell(row, token)], request, SIZE)
+    exact, found = score_both(row, pick(row, place))
     assert found.pit_low[0] <= exact.pit_low + 1e-4
     assert exact.pit_high <= found.pit_high[0] + 1e-4
 
@@ -165,10 +167,7 @@ def test_the_entropy_is_known_before_the_token_is(row) -> None:
 
 def test_temperature_0_has_the_margin_of_all_logits() -> None:
     row = draw_row(5, 3.0)
-    token = pick(row, 2)
-    request = build_request(token, temperature=0.0)
-    exact = compute_position_statistics(row, token, request, 0)
-    found = compute_partial_statistics([tell(row, token)], request, SIZE)
+    exact, found = score_both(row, pick(row, 2), temperature=0.0)
     assert found.margin == pytest.approx((exact.margin,), abs=1e-4)
     assert found.logprob == (-math.inf,)
 
