@@ -39,7 +39,7 @@ def show(name: str) -> None:
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--extend", type=FILE, help="Keep this profile's bounds and add those that it lacks.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--reference", metavar="URL", help="A vLLM server that re-runs the answers. One server (and dtype) for each --work.")
+@click.option("--reference", metavar="URL", help="A vLLM server that re-runs the answers: one for each --work.")
 @click.option("--reference-key-env", metavar="NAME", help="The environment variable with that server's API key.")
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
