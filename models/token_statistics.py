@@ -1,8 +1,7 @@
-"""What one row of logits says about the token that was claimed there: numpy on a row that fits in the CPU cache.
+"""What one row of logits says about the token that was claimed there, in few passes over a row in the CPU cache.
 
-A vocabulary of 49,152 is read some twenty times for each position, so every pass is one that runs from the cache into a
-buffer that is kept: one exponential serves all temperatures of the grid (its powers are their weights), sums are dot
-products, and only tokens near the maximum are sorted.
+One exponential serves all temperatures of the grid (its powers are their weights), and only tokens near the maximum are
+sorted. Rows are written into buffers that are kept.
 
 Source of the quantities: `docs/samplers.md` for the noise; Token-DiFR (arXiv 2511.20621) for the margin.
 """
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.kernels import SUMMED_POWERS, collect_from, score_grid, shift_row, sum_powers
 from models.requests import (
     GRID_TEMPERATURES,
     GRID_TOP_PS,
@@ -33,7 +33,9 @@ _NEAR = np.float32(-10.0)
 _FLOOR = np.float32(-80.0)
 """Lower logits weigh nothing at any temperature; as denormal numbers they would cost ten times as much."""
 _DECIMALS = 6
-_INVERSE_TEMPERATURES = 1.0 / np.array(GRID_TEMPERATURES)
+_PLAIN = GRID_TEMPERATURES.index(1.0)
+_POWERS, _TOP_PS = np.array(GRID_POWERS), np.array(GRID_TOP_PS)
+assert GRID_POWERS == SUMMED_POWERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def compute_position_statistics(
     margin, gap = _compute_margin(logits, token, request, position, filtered.kept)
     return PositionStatistics(
         logprob=filtered.logprob,
-        raw_logprob=view.depth - math.log(view.sums[1.0]),
+        raw_logprob=view.depth - math.log(view.total),
         rank=view.rank,
         entropy=filtered.entropy,
         pit_low=filtered.pit_low,
@@ -110,11 +112,8 @@ class _Buffers(threading.local):
     def get(self, size: int) -> "_Buffers":
         if size != self._size:
             self._size = size
-            rows = np.empty((7, size), np.float32)
-            self.shifted, self.first, self.second, *self.powers = rows
-            self.doubles = rows[3:].reshape(-1)[: 4 * size & ~1].view(np.float64)
-            """The memory of `powers`, as float64."""
-            self.mask = np.empty(size, np.bool_)
+            self.shifted, self.scratch = np.empty((2, size), np.float32)
+            self.places = np.empty(size, np.int64)
         return self
 
 
@@ -130,79 +129,41 @@ class _RowView:
 
     def __init__(self, logits: Row, token: int) -> None:
         buffers = _buffers.get(len(logits))
-        self.shifted = np.subtract(logits, logits.max(), out=buffers.shifted)
-        # Looking is several times faster than writing, and hardly any row has logits that low.
-        if self.shifted.min() < _FLOOR:
-            np.maximum(self.shifted, _FLOOR, out=self.shifted)
+        self.shifted = buffers.shifted
+        self.scratch = buffers.scratch
+        """Free memory, until the next row of this thread."""
         self.token = token
+        self.rank, self.ties_before = shift_row(logits, logits.max(), _FLOOR, token, self.shifted)
         self.depth = float(self.shifted[token])
-        self.rank = int(np.count_nonzero(np.greater(self.shifted, self.shifted[token], out=buffers.mask)))
-        self.ties_before = int(np.count_nonzero(self.shifted[:token] == self.shifted[token]))
-        near = self.shifted[np.flatnonzero(np.greater_equal(self.shifted, _NEAR, out=buffers.mask))]
+        near = self.shifted[buffers.places[: collect_from(self.shifted, _NEAR, buffers.places)]]
         self.near = np.sort(near)[::-1].astype(np.float64)
-        self.sums = _compute_sums(self.shifted, buffers)
-        self.unit = buffers.second
-        """exp(shifted): valid until the next row of this thread."""
-        self.scratch, self.doubles = buffers.first, buffers.doubles
-        """Free memory of the same term."""
+        np.multiply(self.shifted, np.float32(0.1), out=self.scratch)
+        self.sums = np.empty(len(GRID_TEMPERATURES) + 1)
+        sum_powers(np.exp(self.scratch, out=self.scratch), self.shifted, self.sums)
+        self.total, self.weighted = float(self.sums[_PLAIN]), float(self.sums[-1])
 
     def compute_mass_before(self, temperature: float) -> float:
         """Return the sum of exp(shifted / T) over the tokens ordered before the claimed one."""
         if self.rank <= len(self.near):
             above = float(np.exp(self.near[: self.rank] / temperature).sum())
         else:
-            depth = self.shifted[self.token]
-            above = float(np.exp(self.shifted[self.shifted > depth] / np.float32(temperature)).sum())
+            above = self._sum_above(temperature)
         return above + self.ties_before * math.exp(self.depth / temperature)
+
+    def _sum_above(self, temperature: float) -> float:
+        larger = self.shifted[self.shifted > self.shifted[self.token]]
+        return float(np.exp(larger / np.float32(temperature)).sum())
 
     def compute_grid(self) -> tuple[float, ...]:
         """Return the log-probabilities of the claimed token at each point of the grid (-inf outside of a top-p set)."""
-        shape = (len(GRID_TEMPERATURES), len(self.near))
-        size = math.prod(shape)
-        weights = self.doubles[:size].reshape(shape) if size <= len(self.doubles) else np.empty(shape)
-        np.multiply.outer(_INVERSE_TEMPERATURES, self.near, out=weights)
-        sums = np.cumsum(np.exp(weights, out=weights), axis=1, out=weights)
-        return tuple(
-            value
-            for row, temperature in zip(sums, GRID_TEMPERATURES, strict=True)
-            for value in self._compute_top_ps(row, temperature)
+        far = np.zeros(len(GRID_TEMPERATURES))
+        if self.rank > len(self.near):
+            far[:] = [self._sum_above(temperature) for temperature in GRID_TEMPERATURES]
+        scores = np.empty((len(GRID_TEMPERATURES), len(GRID_TOP_PS)))
+        score_grid(
+            np.exp(self.near * 0.1), _POWERS, _TOP_PS, self.sums, far, self.depth, self.rank, self.ties_before, scores
         )
-
-    def _compute_top_ps(self, sums: NDArray[np.float64], temperature: float) -> list[float]:
-        """Return the same for each of GRID_TOP_PS at one temperature; `sums` are those of the near tokens' weights."""
-        own, total = self.depth / temperature, self.sums[temperature]
-        if self.rank <= len(sums):
-            above = float(sums[self.rank - 1]) if self.rank else 0.0
-            before = above + self.ties_before * math.exp(own)
-        else:
-            before = self.compute_mass_before(temperature)
-        values = []
-        for top_p in GRID_TOP_PS:
-            kept, inside = total, True
-            if top_p < 1.0:
-                inside = before < top_p * total
-                crossing = int(sums.searchsorted(top_p * total)) if inside else len(sums)
-                kept = float(sums[crossing]) if crossing < len(sums) else top_p * total
-            values.append(own - math.log(max(kept, math.exp(own))) if inside else -math.inf)
-        return values
-
-
-def _compute_sums(shifted: Row, buffers: _Buffers) -> dict[float, float]:
-    """Return the sum of exp(shifted / T) for each temperature of the grid, and leave exp(shifted) in `second`."""
-    two = np.multiply(shifted, np.float32(0.1), out=buffers.first)
-    np.exp(two, out=two)
-    four, eight, ten, twelve = buffers.powers
-    twenty = buffers.second
-    np.multiply(two, two, out=four)
-    np.multiply(four, four, out=eight)
-    np.multiply(eight, two, out=ten)
-    np.multiply(eight, four, out=twelve)
-    np.multiply(ten, ten, out=twenty)
-    pairs = {
-        14: (twelve, two), 16: (eight, eight), 18: (ten, eight), 20: (ten, ten),
-        22: (twelve, ten), 24: (twelve, twelve), 28: (twenty, eight),
-    }  # fmt: skip
-    return {20 / power: float(np.dot(*pairs[power])) for power in GRID_POWERS}
+        return tuple(scores.ravel().tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -223,8 +184,7 @@ def _compute_filtered(view: _RowView, request: ReferenceRequest) -> _Filtered:
         return _Filtered(logprob=logprob, entropy=0.0, pit_low=pit_low, pit_high=1.0, kept=None)
     if request.top_p >= 1.0 and request.top_k == 0:
         if request.temperature == 1.0:
-            total = view.sums[1.0]
-            return _compute_shares(view, request, total, float(np.dot(view.unit, view.shifted)), None)
+            return _compute_shares(view, request, view.total, view.weighted, None)
         scaled = np.multiply(view.shifted, np.float32(1.0 / request.temperature), out=view.scratch)
         return _weigh(view, request, scaled, None)
     kept = compute_kept_tokens(view.shifted, request.temperature, request.top_p, request.top_k)

@@ -32,6 +32,7 @@ EXTRA_MODULES = {
     "torch",
     "transformers",
     "sentence_transformers",
+    "numba",
     "safetensors",
     "gguf",
 }
