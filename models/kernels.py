@@ -1,7 +1,7 @@
 """Loops over one row of a vocabulary, compiled by numba when they are first called.
 
-Numpy would read the row twenty times for what is one pass here. The seeded draws stay exact: these loops compare logits
-and multiply integers, and leave every float operation that decides a winner to numpy. Compiled code is kept beside this
+Numpy would read the row twenty times for what is one pass here. What decides a seeded winner is the same bits on every
+machine: no operation of it may be contracted or put in another order (no `fastmath`). Compiled code is kept beside this
 file, or in the user's cache where that cannot be written; it holds the values of the globals that it saw, so that none
 may come from another file.
 """
@@ -19,8 +19,6 @@ TILE = 256
 """Philox blocks that are drawn at a time: their words stay in the nearest cache."""
 GROUP = 64
 """Values that are looked at together before any of them is looked at alone."""
-UNIFORM_SHIFT = 8
-"""A 32-bit word gives its upper 24 bits."""
 SUMMED_POWERS = (28, 24, 22, 20, 18, 16, 14)
 _TERMS = 1024
 """Terms that are added in float32 before their sum is added in float64."""
@@ -29,7 +27,10 @@ _uint32, _uint64, _float32 = np.uint32, np.uint64, np.float32
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _HALF, _NONE = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(0)
-_SHIFT = np.uint32(UNIFORM_SHIFT)
+_SHIFT = np.uint32(8)
+_COUNTS, _NOISE_STEPS = 2.0**24, 2.0**18
+NOISE_MAX = 4542609 / _NOISE_STEPS
+"""The largest noise there is, 17.328678..., which bounds what a token of small logit can still reach."""
 
 _compile: Any = numba.njit(cache=True, nogil=True)
 _compile_inline: Any = numba.njit(nogil=True, inline="always")
@@ -57,12 +58,21 @@ def run_philox(inputs: NDArray[np.uint64], words: NDArray[np.uint64]) -> None:
 
 
 @_compile
-def draw_counts(ids: NDArray[np.int64], seed: int, position: int, counts: NDArray[np.uint32]) -> None:
-    """Write the 24-bit integers that the noise of some tokens is made of (`docs/samplers.md`)."""
+def _compute_gumbel(count: int) -> float:
+    """Return -log(-log((k + 1/2) / 2**24)) rounded half up to a multiple of 2**-18, for a 24-bit integer k.
+
+    No value lies within 5e-13 of a rounding border, far more than the error of any logarithm: hence equal bits.
+    """
+    return math.floor(-math.log(-math.log((count + 0.5) / _COUNTS)) * _NOISE_STEPS + 0.5) / _NOISE_STEPS
+
+
+@_compile
+def draw_noise(ids: NDArray[np.int64], seed: int, position: int, noise: NDArray[np.float64]) -> None:
+    """Write the noise of some tokens at one position (`docs/samplers.md`)."""
     k0, k1, c1 = _uint64(seed) & _LOW, _uint64(seed) >> _HALF, _uint64(position)
     for place in range(len(ids)):
         words = _run_philox(_uint64(ids[place] >> 2), c1, _NONE, _NONE, k0, k1)
-        counts[place] = _uint32(words[ids[place] & 3]) >> _SHIFT
+        noise[place] = _compute_gumbel(words[ids[place] & 3] >> _SHIFT)
 
 
 @_compile
@@ -77,49 +87,69 @@ def _draw_tile(blocks: Any, c1: Any, k0: Any, k1: Any, words: Any, largest: Any)
 
 
 @_compile
-def search_counts(
+def _rank_score(score: float, token: int, winner: int, best: float, second: float) -> Any:
+    """Return the winner, its score and the second best with one more score; of equal ones the smallest id wins."""
+    if score > best or (score == best and token < winner):
+        return token, score, best
+    return winner, best, max(second, score)
+
+
+@_compile
+def race(
     logits: Logits,
-    lowest: np.float32,
     floor: np.float32,
-    bound: np.uint32,
+    temperature: float,
     seed: int,
     position: int,
-    blocks: NDArray[np.uint32],
     ids: NDArray[np.int64],
-    counts: NDArray[np.uint32],
-) -> int:
-    """Find the tokens with `lowest` <= logit < `floor` whose Philox word is at least `bound`.
+    blocks: NDArray[np.uint32],
+) -> tuple[int, float, float]:
+    """Return the winner of a row at a temperature above 0, its score and the second best: -inf if one starts alone.
 
-    Writes their ids, in no order, and their 24-bit integers; returns how many. `blocks` is scratch for a quarter of
-    the vocabulary (rounded up), `ids` and `counts` must have room for all of it.
+    Scores are float64: the logit plus the product of the temperature and the noise, each operation rounded once. Tokens
+    from `floor` up are scored first. One below, of logit l, needs a noise of at least `(second best - l) / T`: beyond
+    the largest it cannot have it, and otherwise its Philox word says so without a logarithm. `ids` and `blocks` are
+    scratch for the vocabulary and for a quarter of it (rounded up).
     """
     size = len(logits)
+    k0, k1, c1 = _uint64(seed) & _LOW, _uint64(seed) >> _HALF, _uint64(position)
+    winner, best, second = size, -math.inf, -math.inf
+    for place in range(collect_from(logits, floor, ids)):
+        token = ids[place]
+        if logits[token] > -math.inf:
+            words = _run_philox(_uint64(token >> 2), c1, _NONE, _NONE, k0, k1)
+            score = np.float64(logits[token]) + temperature * _compute_gumbel(words[token & 3] >> _SHIFT)
+            winner, best, second = _rank_score(score, token, winner, best, second)
+    if second == -math.inf:
+        return winner, best, second
+    # A step of slack on either side: a candidate too many is harmless, a missing one is not.
+    reach = temperature * NOISE_MAX
+    lowest = _float32(second - reach - 1e-6 * (1.0 + abs(second) + reach))
+    need = (second - np.float64(floor)) / temperature
+    bound = _uint32(max(math.floor(_COUNTS * math.exp(-math.exp(-need))) - 2, 0)) << _SHIFT
     wanted = 0
     for block in range(size // 4):
         start = 4 * block
-        best = max(max(logits[start], logits[start + 1]), max(logits[start + 2], logits[start + 3]))
+        largest = max(max(logits[start], logits[start + 1]), max(logits[start + 2], logits[start + 3]))
         blocks[wanted] = block
-        wanted += best >= lowest
+        wanted += largest >= lowest
     if size % 4:
         blocks[wanted] = size // 4
         wanted += 1
-    k0, k1, c1 = _uint64(seed) & _LOW, _uint64(seed) >> _HALF, _uint64(position)
     words = np.empty((4, TILE), dtype=_uint32)
-    largest = np.empty(TILE, dtype=_uint32)
-    found = 0
+    peaks = np.empty(TILE, dtype=_uint32)
     for start in range(0, wanted, TILE):
-        length = min(TILE, wanted - start)
-        tile = blocks[start : start + length]
-        _draw_tile(tile, c1, k0, k1, words, largest)
-        for place in range(length):
-            if largest[place] >= bound:
-                for lane in range(4):
-                    token = 4 * np.int64(tile[place]) + lane
-                    if words[lane, place] >= bound and token < size and lowest <= logits[token] < floor:
-                        ids[found] = token
-                        counts[found] = words[lane, place] >> _SHIFT
-                        found += 1
-    return found
+        tile = blocks[start : min(start + TILE, wanted)]
+        _draw_tile(tile, c1, k0, k1, words, peaks)
+        for place in range(len(tile)):
+            if peaks[place] < bound:
+                continue
+            for lane in range(4):
+                token = 4 * np.int64(tile[place]) + lane
+                if words[lane, place] >= bound and token < size and lowest <= logits[token] < floor:
+                    score = np.float64(logits[token]) + temperature * _compute_gumbel(words[lane, place] >> _SHIFT)
+                    winner, best, second = _rank_score(score, token, winner, best, second)
+    return winner, best, second
 
 
 @_compile

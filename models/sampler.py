@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.kernels import collect_from, draw_counts, run_philox, search_counts
+from models.kernels import draw_noise, race, run_philox
 from models.requests import MAX_SEED
 from scoring.errors import InvalidInput
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]] | np.integer[Any]
 
-UNIFORM_BITS = 24
-NOISE_STEPS = float(2**18)
 _FIRST_LOOK = 5.0
 _REACHES = (6.0, 12.0, math.inf)
 
@@ -43,14 +41,12 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self._size = -1
 
-    def get(self, size: int) -> "_Scratch":
-        """Return the memory for a vocabulary of `size` tokens."""
+    def get(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Return memory for the ids of a vocabulary of `size` tokens, and for its blocks of four."""
         if size != self._size:
             self._size = size
-            self.blocks = np.empty(-(-size // 4), dtype=np.uint32)
-            self.ids, self.late_ids = np.empty((2, size), dtype=np.int64)
-            self.counts = np.empty(size, dtype=np.uint32)
-        return self
+            self._memory = np.empty(size, dtype=np.int64), np.empty(-(-size // 4), dtype=np.uint32)
+        return self._memory
 
 
 _scratch = _Scratch()
@@ -77,13 +73,10 @@ def compute_gumbel_noise(
     check_seed(seed)
     if not 0 <= position < 2**32:
         raise InvalidInput("must be between 0 and 2**32 - 1", "position")
-    return _compute_noise(np.asarray(token_ids, dtype=np.int64), seed, position)
-
-
-def _compute_noise(ids: NDArray[np.int64], seed: int, position: int) -> NDArray[np.float64]:
-    counts = np.empty(len(ids), dtype=np.uint32)
-    draw_counts(ids, seed, position, counts)
-    return compute_gumbel(counts)
+    ids = np.asarray(token_ids, dtype=np.int64)
+    noise = np.empty(len(ids))
+    draw_noise(ids, seed, position, noise)
+    return noise
 
 
 def check_seed(seed: int) -> None:
@@ -154,76 +147,19 @@ def _find_crossing(sums: NDArray[np.float64], wanted: float) -> int:
 
 
 def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperature: float) -> Winner:
-    """Return the seeded winner of one row [vocabulary], exactly, looking only at tokens that can win.
-
-    First the largest logits are scored. A token below them with logit l then needs a noise of at least
-    `(second best - l) / T`: beyond NOISE_MAX it cannot have it, and otherwise its Philox word says so without a
-    logarithm. Scores are float64: the float32 logit plus the product of T and the noise, each operation rounded once.
-    """
-    scratch = _scratch.get(len(logits))
-    floor, ids = _take_first_look(logits, temperature, scratch)
-    scores = logits[ids].astype(np.float64)
-    if temperature > 0.0:
-        scores += temperature * _compute_noise(ids, seed, position)
-        second = float(np.partition(scores, len(scores) - 2)[-2]) if len(scores) > 1 else -np.inf
-        if second > -np.inf:
-            late, noise = _search(logits, floor, second, temperature, seed, position, scratch)
-            late_scores = logits[late].astype(np.float64) + temperature * noise
-            ids, scores = np.concatenate([ids, late]), np.concatenate([scores, late_scores])
-    return _pick_two_best(ids, scores)
-
-
-def _take_first_look(
-    logits: NDArray[np.float32], temperature: float, scratch: _Scratch
-) -> tuple[np.float32, NDArray[np.int64]]:
-    """Return a logit and the ids of all tokens from it up: two tokens at least, where there are two."""
-    top = logits.max()
-    floor = np.float32(top - np.float32(_FIRST_LOOK * temperature))
-    ids = scratch.ids[: collect_from(logits, floor, scratch.ids)]
-    if len(ids) < 2 <= len(logits):
+    """Return the seeded winner of one row [vocabulary], exactly, looking only at tokens that can win (`race`)."""
+    if temperature == 0.0:
+        best, second = np.sort(np.partition(logits, -2)[-2:])[::-1] if len(logits) > 1 else (logits[0], -np.inf)
+        return Winner(token_id=int(logits.argmax()), best=float(best), second=float(second))
+    ids, blocks = _scratch.get(len(logits))
+    floor = logits.max() - np.float32(_FIRST_LOOK * temperature)
+    winner, best, second = race(logits, floor, temperature, seed, position, ids, blocks)
+    if second == -np.inf:
         # The second best of a row with a clear favourite is found by looking as far below the other tokens' largest.
-        largest = int(logits.argmax())
-        rest = max(part.max(initial=np.float32(-np.inf)) for part in (logits[:largest], logits[largest + 1 :]))
-        floor = np.float32(rest - np.float32(_FIRST_LOOK * temperature))
-        ids = np.flatnonzero((logits >= floor) & (logits > -np.inf))
-    return floor, ids
-
-
-def _search(
-    logits: NDArray[np.float32],
-    floor: np.float32,
-    second: float,
-    temperature: float,
-    seed: int,
-    position: int,
-    scratch: _Scratch,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return ids and noise of the tokens below `floor` that may reach the second best score: all that do, and some."""
-    # One float32 step of slack: a candidate too many is harmless, a missing one is not.
-    lowest = np.nextafter(np.float32(second - temperature * NOISE_MAX), np.float32(-np.inf))
-    need = (second - float(floor)) / temperature
-    least = max(math.floor(2**UNIFORM_BITS * math.exp(-math.exp(-need))) - 2, 0)
-    bound = np.uint32(least << (32 - UNIFORM_BITS))
-    memory = (scratch.blocks, scratch.late_ids, scratch.counts)
-    found = search_counts(logits, lowest, floor, bound, seed, position, *memory)
-    return scratch.late_ids[:found], compute_gumbel(scratch.counts[:found])
-
-
-def _pick_two_best(ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Winner:
-    best = scores.max()
-    ties = ids[scores == best]
-    rest = scores[scores < best]
-    second = float(best) if len(ties) > 1 else float(rest.max(initial=-np.inf))
-    return Winner(token_id=int(ties.min()), best=float(best), second=second)
-
-
-def compute_gumbel(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Return -log(-log((k + 1/2) / 2**24)) rounded half up to a multiple of 2**-18, for 24-bit integers k.
-
-    No value lies within 5e-13 of a rounding border, far more than the error of any logarithm: hence equal bits.
-    """
-    uniform = (counts.astype(np.float64) + 0.5) / float(2**UNIFORM_BITS)
-    return np.floor(-np.log(-np.log(uniform)) * NOISE_STEPS + 0.5) / NOISE_STEPS
+        rest = max(part.max(initial=np.float32(-np.inf)) for part in (logits[:winner], logits[winner + 1 :]))
+        floor = rest - np.float32(_FIRST_LOOK * temperature)
+        winner, best, second = race(logits, floor, temperature, seed, position, ids, blocks)
+    return Winner(token_id=winner, best=best, second=second)
 
 
 def _order_largest(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -234,8 +170,3 @@ def _order_largest(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]
     border = np.partition(logits, size - count)[size - count]
     ids = np.flatnonzero(logits >= border)
     return ids[np.argsort(-logits[ids], kind="stable")][:count]
-
-
-NOISE_MAX = float(compute_gumbel(np.array([2**UNIFORM_BITS - 1]))[0])
-"""The largest noise there is, 17.328678..., which bounds what a token of small logit can still reach."""
-assert math.isclose(NOISE_MAX, 25 * math.log(2), abs_tol=1e-5)

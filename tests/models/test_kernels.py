@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.kernels import SUMMED_POWERS, collect_from, score_grid, search_counts, shift_row, sum_powers
+from models.kernels import SUMMED_POWERS, collect_from, race, score_grid, shift_row, sum_powers
 from models.sampler import compute_gumbel_noise, philox4x32_10
 
 SIZES = [1, 2, 3, 4, 5, 63, 64, 65, 127, 1023, 1030, 4099]
@@ -24,18 +24,33 @@ def draw_words(seed, position, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_the_search_finds_each_wanted_token_once(size, share):
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 2.0])
+def test_a_race_has_the_same_end_from_whatever_logit_it_starts(size, temperature):
     row, seed = build_row(size), 2**40 + 77
-    lowest, floor = row.dtype.type(np.median(row)), row.max()
-    bound = np.uint32(share * 2**32)
-    memory = np.empty(-(-size // 4), np.uint32), np.empty(size, np.int64), np.empty(size, np.uint32)
-    found = search_counts(row, lowest, floor, bound, seed, 9, *memory)
-    words = draw_words(seed, 9, size)
-    wanted = np.flatnonzero((row >= lowest) & (row < floor) & (words >= bound))
-    order = np.argsort(memory[1][:found])
-    assert memory[1][:found][order].tolist() == wanted.tolist()
-    assert memory[2][:found][order].tolist() == (words[wanted] >> np.uint64(8)).tolist()
+    memory = np.empty(size, np.int64), np.empty(-(-size // 4), np.uint32)
+    floors = {np.sort(row)[max(min(place, size - 2), 0)] for place in (0, size // 3, size // 2, size)}
+    for position in range(12):
+        scores = row.astype(np.float64) + temperature * compute_gumbel_noise(seed, position, np.arange(size))
+        expected = (int(scores.argmax()), float(scores.max()), float(np.sort(scores)[-2]) if size > 1 else -math.inf)
+        for floor in floors:
+            assert race(row, floor, temperature, seed, position, *memory) == expected
+
+
+@pytest.mark.parametrize("lead", [0.0, 0.5, -0.5])
+def test_of_equal_scores_the_smallest_id_wins_wherever_it_is_found(lead):
+    # Noise is a multiple of 2**-18, so that some two tokens differ by exactly what their logits differ by.
+    noise = compute_gumbel_noise(5, 0, np.arange(4000))
+    lowest, place_of = np.argsort(noise)[:2], {value: token for token, value in enumerate(noise.tolist())}
+    pairs = [(token, place_of[value - lead]) for token, value in enumerate(noise.tolist()) if value - lead in place_of]
+    pairs = [pair for pair in pairs if pair[0] < pair[1] and noise[list(pair)].min() > 0.0]
+    assert pairs
+    memory = np.empty(4000, np.int64), np.empty(1000, np.uint32)
+    for first, other in pairs:
+        row = np.full(4000, -60.0, np.float32)
+        row[lowest], row[first], row[other] = 8.9, 8.0, 8.0 + lead
+        for floor in (7.0, 8.25, 8.75):
+            winner, best, second = race(row, np.float32(floor), 1.0, 5, 0, *memory)
+            assert (winner, best, second) == (first, 8.0 + noise[first], best)
 
 
 def test_the_noise_of_a_token_is_that_of_its_block_and_lane():

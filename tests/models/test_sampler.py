@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.kernels import NOISE_MAX
 from models.sampler import (
-    NOISE_MAX,
-    compute_gumbel,
     compute_gumbel_noise,
     compute_kept_tokens,
     filter_logits,
@@ -43,6 +42,11 @@ def compute_philox_in_integers(counter: list[int], key: list[int]) -> list[int]:
         c = [high2 ^ c[1] ^ k[0], low2, high ^ c[3] ^ k[1], low]
         k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
     return c
+
+
+def compute_gumbel(counts: np.ndarray) -> np.ndarray:
+    uniform = (counts.astype(np.float64) + 0.5) / 2**24
+    return np.floor(-np.log(-np.log(uniform)) * 2**18 + 0.5) / 2**18
 
 
 def compute_full_scores(logits: np.ndarray, seed: int, position: int, temperature: float) -> np.ndarray:
