@@ -1,10 +1,11 @@
 """What a machine gives and what a piece of work takes of it: time, memory, matrix products."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -32,6 +33,34 @@ def measure_spent(device: str, action: Callable[[], Result]) -> tuple[Spent, Res
     result = action()
     _wait(device)
     return Spent(wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu), result
+
+
+@contextmanager
+def watch(device: str, module: Any, *names: str) -> Iterator[list[Spent]]:
+    """Give a list that each call of some functions of a module adds to, until the end of the context."""
+    calls: list[Spent] = []
+
+    def build_watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            spent, result = measure_spent(device, lambda: function(*args))
+            calls.append(spent)
+            return result
+
+        return run
+
+    real = {name: getattr(module, name) for name in names}
+    for name, function in real.items():
+        setattr(module, name, build_watched(function))
+    try:
+        yield calls
+    finally:
+        for name, function in real.items():
+            setattr(module, name, function)
+
+
+def add_up(calls: Sequence[Spent]) -> Spent:
+    """Return what several calls took together."""
+    return Spent(wall_s=sum(each.wall_s for each in calls), cpu_s=sum(each.cpu_s for each in calls))
 
 
 def describe_device(device: str) -> str:

@@ -1,12 +1,12 @@
 """What verification costs beside generation: `python -m benchmarks.verify_throughput [--model bundled] [--json]`.
 
-Answers are generated in one batch; then the same answers are verified three ways: the reference's forward pass and
-projection alone, the reference pass with its statistics, and the whole of it as a validator has it done (conversations
-tokenised, requests and statistics carried over the engine's socket). All in one process and in turn, round after round
-with new questions; medians are shown. The share outside of the model is what the whole takes more than the first. The
-reference leaves logits unrounded, which on a CPU makes its projection dearer than the model's own: that is part of its
-forward pass, and what it adds is shown beside it. On a machine that does other work too, the shares of processor time
-are the steadier ones. Tokens per second count answer tokens, so that both sides of the ratio do the same job.
+Answers are generated in one batch; then they are verified as a validator has it done: conversations tokenised, requests
+and statistics carried over the engine's socket, all in this process. Meanwhile a stopwatch runs in the model's forward
+pass (decoder and projection) and in scoring: on a machine that others use too, two runs one after the other would tell
+more of the machine. The share outside of the model is what is left of the whole. The reference leaves logits unrounded,
+which on a CPU makes its projection dearer than the model's own: that is part of its forward pass, and what it adds is
+shown beside it. Medians over rounds with new questions are shown. Tokens per second count answer tokens, so that both
+sides of the ratio do the same job.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+import models.engine_work
+import models.reference
 from benchmarks.generate import QUESTIONS
 from benchmarks.local_engine import Conversation, LocalEngine
 from benchmarks.machine import (
@@ -25,30 +27,33 @@ from benchmarks.machine import (
     PROCESS_PEAK,
     PeakMeter,
     Spent,
+    add_up,
     count_flops,
     count_read,
     describe_device,
     measure_matrix_tflops,
     measure_spent,
+    watch,
 )
 from benchmarks.random_model import SHAPES, build_random_model
-from models.forward import compute_hidden, project_logits, project_unrounded
+from models.forward import project_logits, project_unrounded
 from models.generate import generate
 from models.load import DEVICES, LoadedModel, load_model, render_prompt
 from models.manifest import DTYPES
 from models.packing import pack_linears
-from models.reference import BATCH_TOKENS, CHUNK_POSITIONS, score_batch
+from models.reference import CHUNK_POSITIONS, compute_answer_states, score_batch
 from models.requests import SAMPLER_GUMBEL, ChatMessage, GenerationRequest, ReferenceRequest
 
 FLOAT_BYTES = 4
+PROJECTIONS = 15
+"""Times that a chunk of states is projected in each way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What the steps took for the same answers."""
+    """What generation took and what verification did: `forward` is part of `scored`, and that of `whole`."""
 
     generated: Spent
-    rounded: Spent
     forward: Spent
     scored: Spent
     whole: Spent
@@ -122,6 +127,7 @@ def measure(loaded: LoadedModel, *, batch: int, tokens: int, rounds: int) -> Rep
         done = [_run_round(loaded, engine, batch, tokens, number) for number in range(rounds + 1)]
     counted = done[1:]
     tflops = measure_matrix_tflops(loaded.device)
+    unrounded = measure_unrounded(loaded, counted[0].items)
 
     def middle(figure: Callable[[Round], float]) -> float:
         return median(figure(each) for each in counted)
@@ -151,7 +157,7 @@ def measure(loaded: LoadedModel, *, batch: int, tokens: int, rounds: int) -> Rep
         tokenising_and_socket_share=middle(lambda each: 1.0 - each.scored.wall_s / each.whole.wall_s),
         outside_cpu_share=middle(lambda each: 1.0 - each.forward.cpu_s / each.whole.cpu_s),
         statistics_cpu_share=middle(lambda each: (each.scored.cpu_s - each.forward.cpu_s) / each.whole.cpu_s),
-        unrounded_cpu_share=middle(lambda each: (each.forward.cpu_s - each.rounded.cpu_s) / each.whole.cpu_s),
+        unrounded_cpu_share=middle(lambda each: unrounded * each.output_tokens / each.whole.cpu_s),
         matrix_tflops=tflops,
         whole_matrix_share=reach(lambda each: each.whole),
         forward_matrix_share=reach(lambda each: each.forward),
@@ -206,14 +212,12 @@ def _run_round(loaded: LoadedModel, engine: LocalEngine, batch: int, tokens: int
         )
         for request, answer in zip(requests, answers, strict=True)
     )
-    return Round(
-        generated=generated,
-        rounded=measure_spent(device, lambda: run_forward(loaded, items, is_rounded=True))[0],
-        forward=measure_spent(device, lambda: run_forward(loaded, items))[0],
-        scored=measure_spent(device, lambda: score_batch(loaded, items))[0],
-        whole=measure_spent(device, lambda: engine.verify(conversations, items))[0],
-        items=items,
-    )
+    with (
+        watch(device, models.engine_work, "score_batch") as scored,
+        watch(device, models.reference, "compute_answer_states", "project_unrounded") as forward,
+    ):
+        whole, _ = measure_spent(device, lambda: engine.verify(conversations, items))
+    return Round(generated=generated, forward=add_up(forward), scored=add_up(scored), whole=whole, items=items)
 
 
 def _build_conversation(number: int) -> Conversation:
@@ -223,31 +227,15 @@ def _build_conversation(number: int) -> Conversation:
 
 
 @torch.inference_mode()
-def run_forward(loaded: LoadedModel, items: Sequence[ReferenceRequest], *, is_rounded: bool = False) -> None:
-    """Run the model over the answers as the reference does (same groups, same chunks), and look at nothing.
-
-    With `is_rounded` logits are those that the model's own dtype gives.
-    """
-    project = project_logits if is_rounded else project_unrounded
-    ordered = sorted(items, key=lambda item: -count_read(item))
-    while ordered:
-        rows = max(BATCH_TOKENS // (count_read(ordered[0]) + 1), 1)
-        _run_group(loaded, ordered[:rows], project)
-        ordered = ordered[rows:]
-
-
-def _run_group(
-    loaded: LoadedModel, group: Sequence[ReferenceRequest], project: Callable[[LoadedModel, Any], Any]
-) -> None:
-    ids = torch.zeros(len(group), count_read(group[0]), dtype=torch.long)
-    for row, item in enumerate(group):
-        ids[row, : count_read(item)] = torch.tensor((item.prompt_ids + item.output_ids)[:-1])
-    hidden = compute_hidden(loaded, ids.to(loaded.device))
-    rows = [row for row, item in enumerate(group) for _ in item.output_ids]
-    columns = [len(item.prompt_ids) - 1 + position for item in group for position in range(len(item.output_ids))]
-    wanted = hidden[rows, columns]
-    for start in range(0, len(rows), CHUNK_POSITIONS):
-        project(loaded, wanted[start : start + CHUNK_POSITIONS])
+def measure_unrounded(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> float:
+    """Return the processor seconds that unrounded logits take more than the dtype's own, for each position."""
+    states = torch.cat([compute_answer_states(loaded, [item]) for item in items])[:CHUNK_POSITIONS]
+    taken: dict[Any, list[float]] = {project_logits: [], project_unrounded: []}
+    for _ in range(PROJECTIONS):
+        for project, seconds in taken.items():
+            seconds.append(measure_spent(loaded.device, lambda run=project: run(loaded, states))[0].cpu_s)
+    rounded, unrounded = (median(seconds) for seconds in taken.values())
+    return (unrounded - rounded) / len(states)
 
 
 def measure_memory(

@@ -113,6 +113,9 @@ def _compute_rows(pool: Executor, logits: Any, places: list[tuple[ReferenceReque
 
     # One hand-over for each thread: for each row it would cost a fifth of the row's own work.
     share = -(-len(places) // torch.get_num_threads())
+    if share == len(places):
+        # Another thread may be another core, with none of these logits in its cache.
+        return compute(0)
     return [row for rows in pool.map(compute, range(0, len(places), share)) for row in rows]
 
 

@@ -137,9 +137,8 @@ class _RowView:
         self.depth = float(self.shifted[token])
         near = self.shifted[buffers.places[: collect_from(self.shifted, _NEAR, buffers.places)]]
         self.near = np.sort(near)[::-1].astype(np.float64)
-        np.multiply(self.shifted, np.float32(0.1), out=self.scratch)
         self.sums = np.empty(len(GRID_TEMPERATURES) + 1)
-        sum_powers(np.exp(self.scratch, out=self.scratch), self.shifted, self.sums)
+        sum_powers(self.shifted, self.sums)
         self.total, self.weighted = float(self.sums[_PLAIN]), float(self.sums[-1])
 
     def compute_mass_before(self, temperature: float) -> float:

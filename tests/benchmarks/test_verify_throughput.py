@@ -47,23 +47,25 @@ def test_the_text_has_the_figures(random_tiny):
     assert f"{report.verified_over_generated:.1f} times generation" in text
 
 
-def test_the_forward_pass_alone_projects_exactly_the_answers_positions(random_tiny, monkeypatch):
-    from benchmarks import verify_throughput
+def test_the_stopwatch_runs_in_everything_that_the_model_does_for_an_answer(random_tiny, monkeypatch):
+    import models.reference
+    from benchmarks.machine import add_up, watch
 
-    fed, projected = [], []
-    real_hidden, real_logits = verify_throughput.compute_hidden, verify_throughput.project_unrounded
+    projected = []
+    real = models.reference.project_unrounded
     monkeypatch.setattr(
-        verify_throughput, "compute_hidden", lambda loaded, ids: fed.append(ids.numel()) or real_hidden(loaded, ids)
-    )
-    monkeypatch.setattr(
-        verify_throughput,
+        models.reference,
         "project_unrounded",
-        lambda loaded, hidden: projected.append(len(hidden)) or real_logits(loaded, hidden),
+        lambda loaded, hidden: projected.append(len(hidden)) or real(loaded, hidden),
     )
     items = build_items()
-    verify_throughput.run_forward(random_tiny, items)
+    with watch("cpu", models.reference, "compute_answer_states", "project_unrounded") as calls:
+        models.reference.score_batch(random_tiny, items)
     assert sum(projected) == sum(len(item.output_ids) for item in items)
-    assert sum(fed) >= sum(verify_throughput.count_read(item) for item in items)
+    assert len(calls) == 1 + len(projected)
+    assert add_up(calls).wall_s > 0
+    models.reference.score_batch(random_tiny, items)
+    assert len(calls) == 1 + len(projected) // 2
 
 
 def test_operations_are_counted_from_the_weights(random_tiny):

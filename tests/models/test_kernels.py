@@ -81,10 +81,17 @@ def test_a_shifted_row_knows_the_place_of_its_token(size):
 def test_sums_are_those_of_each_power(size):
     row = build_row(size)
     shifted, sums = row - row.max(), np.empty(len(SUMMED_POWERS) + 1)
-    sum_powers(np.exp(shifted * np.float32(0.1)), shifted, sums)
+    sum_powers(shifted, sums)
     exact = shifted.astype(np.float64)
     assert sums[:-1] == pytest.approx([np.exp(exact * power / 20).sum() for power in SUMMED_POWERS], rel=1e-5)
     assert sums[-1] == pytest.approx((np.exp(exact) * exact).sum(), rel=1e-5, abs=1e-6)
+
+
+def test_one_weight_is_that_of_its_logit_at_every_depth():
+    sums = np.empty(len(SUMMED_POWERS) + 1)
+    for depth in np.linspace(-60.0, 0.0, 2001).astype(np.float32):
+        sum_powers(np.array([depth]), sums)
+        assert sums[:-1] == pytest.approx([math.exp(depth * power / 20) for power in SUMMED_POWERS], rel=1.5e-5)
 
 
 @pytest.mark.parametrize("ties", [0, 1, 3])
