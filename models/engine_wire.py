@@ -184,7 +184,6 @@ def _hide_infinity(value: Any) -> Any:
 
 
 def _show_infinity(column: list[Any], missing: float) -> tuple[Any, ...]:
-    return tuple(
-        _show_infinity(item, missing) if isinstance(item, list) else missing if item is None else item
-        for item in column
-    )
+    if column and isinstance(column[0], list):
+        return tuple(_show_infinity(row, missing) for row in column)
+    return tuple(column) if None not in column else tuple(missing if item is None else item for item in column)

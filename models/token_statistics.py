@@ -82,6 +82,7 @@ def join_statistics(rows: list[PositionStatistics], request: ReferenceRequest) -
     A seeded request needs the margin and gap of every row: one that was not computed must not pass for a winner.
     """
     seeded = has_noise(request)
+    grid = np.array([row.grid_logprob for row in rows]).round(_DECIMALS)
     return TokenStatistics(
         logprob=tuple(round(row.logprob, _DECIMALS) for row in rows),
         raw_logprob=tuple(round(row.raw_logprob, _DECIMALS) for row in rows),
@@ -89,7 +90,7 @@ def join_statistics(rows: list[PositionStatistics], request: ReferenceRequest) -
         entropy=tuple(round(row.entropy, _DECIMALS) for row in rows),
         pit_low=tuple(round(row.pit_low, _DECIMALS) for row in rows),
         pit_high=tuple(round(row.pit_high, _DECIMALS) for row in rows),
-        grid_logprob=tuple(tuple(round(value, _DECIMALS) for value in row.grid_logprob) for row in rows),
+        grid_logprob=tuple(map(tuple, grid.tolist())),
         margin=round_column([row.margin for row in rows]) if seeded else None,
         gap=round_column([row.gap for row in rows]) if seeded else None,
     )
