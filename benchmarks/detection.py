@@ -29,6 +29,7 @@ from benchmarks.detection_data import (
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.document import write_section
 from benchmarks.honest_rows import FOREIGN_SET, HONEST_ROWS, MAIN_GROUPS, HonestRow, gather_honest_rows
+from benchmarks.pass_costs import list_passes, measure_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
@@ -81,7 +82,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One row of the table and one channel. `wald` is None where the alternative is not in the mixture."""
+    """One row of the table and one channel. `wald` is None where the alternative is not in the mixture.
+
+    `cost` is what verifying takes of what generating does, where it was measured.
+    """
 
     row: str
     channel: str
@@ -89,6 +93,7 @@ class Result:
     lives: Lives
     tokens: float
     wald: float | None
+    cost: float | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not honest.units:
         raise SystemExit("no honest hold-out answers: run without --report")
     results = measure_rows(channels, profile, pools, honest, options.trials)
+    if results:
+        costs = measure_costs(profile, channels, read_honest_answers(collection, MAIN_GROUPS[0]))
+        results = [replace(result, cost=costs.get(result.channel)) for result in results]
     parts = [
         describe_run(profile, options.trials),
         *([format_table(results)] if results else []),
@@ -127,8 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "\n\n".join(parts)
     print(text)
     if options.write:
-        name = "detection" if results else "honest"
-        write_section("-".join((name, *(() if channels == CHANNELS else channels))), text)
+        write_section("detection", text)
     return 0
 
 
@@ -142,6 +149,17 @@ def measure_rows(
         for channel in channels
         if (result := measure_row(row, channel, profile, pools, honest, trials)) is not None
     ]
+
+
+def measure_costs(profile: ToleranceProfile, channels: Sequence[str], answers: Sequence[Answered]) -> dict[str, float]:
+    """Return by channel what all passes of an audit take beside generating the answers."""
+    passes = {
+        channel: list_passes(plan, ALTERNATIVE_IDS)
+        for channel in channels
+        if (plan := build_plan(profile, channel)) is not None
+    }
+    taken = measure_passes(answers, {name for names in passes.values() for name in names})
+    return {channel: sum(taken[name] for name in names) for channel, names in passes.items()}
 
 
 def list_bet_alternatives(profile: ToleranceProfile) -> tuple[str, ...]:
@@ -310,17 +328,19 @@ def read_honest_answers(collection: Collection, group: str) -> list[Answered]:
 def format_table(results: Sequence[Result]) -> str:
     """Return the table in Markdown."""
     lines = [
-        "| cheat | channel | answers | requests: median, 99th percentile | tokens: median | median / Wald |",
-        "|---|---|---|---|---|---|",
+        "| cheat | channel | answers | requests: median, 99th percentile | tokens: median | median / Wald "
+        "| verifying / generating |",
+        "|---|---|---|---|---|---|---|",
     ]
     for item in results:
         median, late = item.lives.get_quantile(0.5), item.lives.get_quantile(0.99)
         tokens = f"{median * item.tokens:.0f}" if math.isfinite(median) else "-"
         wald = f"{median / item.wald:.1f}" if item.wald and math.isfinite(median) else "-"
+        cost = f"{item.cost:.2f}" if item.cost is not None else "-"
         longest = LONGEST
         lines.append(
             f"| {item.row} | {item.channel} | {item.answers} | {_show(median, longest)}, {_show(late, longest)} "
-            f"| {tokens} | {wald} |"
+            f"| {tokens} | {wald} | {cost} |"
         )
     return "\n".join(lines)
 
@@ -406,7 +426,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--honest", type=int, default=1300, help="hold-out requests of each honest cell")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--report", action="store_true", help="gather nothing, report what is there")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.write and (options.rows or options.channels or not options.cheats or not options.honest_rows):
+        parser.error("--write is of the whole table: leave away what makes it shorter")
+    return options
 
 
 if __name__ == "__main__":

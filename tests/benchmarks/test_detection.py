@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks.cheat_rows import find_row
-from benchmarks.detection import Pool, Result, build_plan, format_table, join_pools, measure_row
+from benchmarks.detection import Pool, Result, build_plan, format_table, join_pools, main, measure_row
 from benchmarks.detection_peers import OwnResult, format_peers
+from benchmarks.pass_costs import list_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives
-from scoring.evidence.audit import Unit
+from scoring.evidence.audit import Unit, build_audit_plan
+from scoring.evidence.channel_ids import ACTIVATIONS_IDS, CHANNELS, OWN_NOISE_ID
 
 FINE, RATIO = "seeded-margin-fine-v1", "text-int4-c100-v1"
 
@@ -61,6 +63,26 @@ def test_the_table_says_when_a_life_never_got_there():
     lives = Lives(reached=np.array([3.0, 3.0, math.inf]), largest=np.zeros(3))
     text = format_table([Result(row="int8", channel="text", answers=2, lives=lives, tokens=60.0, wald=None)])
     assert "| int8 | text | 2 | 3, > 600 |" in text
+    assert text.endswith("| - |")
+
+
+def test_a_measured_cost_stands_last_in_its_row():
+    lives = Lives(reached=np.array([3.0]), largest=np.zeros(1))
+    text = format_table(
+        [Result(row="int8", channel="text", answers=2, lives=lives, tokens=60.0, wald=None, cost=2.428)]
+    )
+    assert text.endswith("| 180 | - | 2.43 |")
+
+
+def test_a_channel_needs_the_passes_that_its_statistics_come_from():
+    def list_for(*statistics):
+        plan = build_audit_plan(dict.fromkeys(statistics, 10_000), CHANNELS, covers_all_settings=False)
+        return list_passes(plan, ("int4", "int8"))
+
+    assert list_for(FINE) == ("reference",)
+    assert list_for(FINE, OWN_NOISE_ID) == ("reference", "second-run")
+    assert list_for(RATIO) == ("reference", "int4")
+    assert list_for("text-int8-c100-v1", ACTIVATIONS_IDS[0]) == ("reference", "activations", "int8")
 
 
 def columns(margin):
@@ -79,3 +101,12 @@ def test_peers_stand_beside_ours_at_the_same_requests():
     own = {"int4": OwnResult(requests=5, power=0.75, false_alarms=0.0)}
     text = format_peers(own, {"int4": [columns(0.4)] * 9}, [columns(0.01)] * 9, [columns(0.01)] * 9, 40)
     assert "| int4 | 5 | 0.75, 0.00 | 1.00, 0.00 | 0.00, 0.00 |" in text
+
+
+@pytest.mark.parametrize(
+    "shorter", [["--rows", "int4"], ["--channels", "text"], ["--no-cheats"], ["--no-honest-rows"]], ids=" ".join
+)
+def test_only_the_whole_table_is_written_into_the_document(shorter, capsys):
+    with pytest.raises(SystemExit):
+        main(["--write", *shorter])
+    assert "the whole table" in capsys.readouterr().err
