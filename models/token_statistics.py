@@ -25,6 +25,7 @@ from models.requests import (
     TokenStatistics,
 )
 from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_winner
+from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import GRID_POWERS
 
 Row = NDArray[np.float32]
@@ -129,6 +130,9 @@ class _RowView:
     """
 
     def __init__(self, logits: Row, token: int) -> None:
+        if not 0 <= token < len(logits):
+            # Compiled loops do not look.
+            raise InvalidInput(f"no token of a vocabulary of {len(logits)}", "token")
         buffers = _buffers.get(len(logits))
         self.shifted = buffers.shifted
         self.scratch = buffers.scratch

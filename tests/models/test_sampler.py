@@ -222,3 +222,9 @@ def test_a_filter_that_removes_nothing_copies_nothing():
 def test_refuses_seeds_and_positions_out_of_range(name, seed, position):
     with pytest.raises(InvalidInput):
         compute_gumbel_noise(seed, position, [0])
+
+
+@pytest.mark.parametrize("logit", [math.nan, -math.inf])
+def test_a_row_without_a_finite_logit_is_refused(logit):
+    with pytest.raises(InvalidInput, match="no finite logit"):
+        find_winner(np.full(12, logit, dtype=np.float32), 1, 0, 1.0)

@@ -156,3 +156,9 @@ def test_an_answer_of_no_tokens_has_empty_columns():
 def test_a_seeded_request_without_seed_cannot_be_built():
     with pytest.raises(InvalidInput):
         build_request(seed=None)
+
+
+@pytest.mark.parametrize("token", [-1, SIZE])
+def test_a_token_outside_of_the_vocabulary_is_refused(token):
+    with pytest.raises(InvalidInput, match="vocabulary"):
+        compute_position_statistics(build_logits(1), token, build_request(), 0)
