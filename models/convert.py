@@ -7,12 +7,14 @@ the suffix `.part`, which the next one removes.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import io
 import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from scoring.errors import InvalidInput, MissingExtra, Unavailable, Verification
 LAYOUT = 1
 RECORD_NAME = "quiver-files.json"
 STORED_DTYPES = ("bf16", "fp32")
+
+_parsing = threading.Lock()
 
 Progress = Callable[[int, str], None]
 """Called with per cent done and what is being done."""
@@ -102,8 +106,10 @@ def _convert(source: Path, name: str, source_digest: bytes, folder: Path, progre
     part = folder.with_name(folder.name + ".part")
     for leftover in (part, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    progress(0, f"reading {source.name} (once, about half a minute)")
-    model, tokenizer = _read_gguf(source)
+    progress(0, f"reading {source.name} (once, some 15 seconds)")
+    with _parse_once():
+        model, tokenizer = _read_gguf(source)
+        tokenizer_digest = compute_gguf_tokenizer_digest(source)
     template = tokenizer.chat_template or ""
     progress(60, "writing bf16 and fp32 weights")
     files: dict[str, Json] = {}
@@ -114,7 +120,7 @@ def _convert(source: Path, name: str, source_digest: bytes, folder: Path, progre
     manifest = ModelManifest(
         name=name,
         weights_digest=source_digest,
-        tokenizer_digest=compute_gguf_tokenizer_digest(source),
+        tokenizer_digest=tokenizer_digest,
         chat_template_digest=hashlib.sha256(template.encode()).digest(),
         dtypes=("bf16", "fp16", "fp32"),
         context_length=model.config.max_position_embeddings,
@@ -124,6 +130,27 @@ def _convert(source: Path, name: str, source_digest: bytes, folder: Path, progre
     (part / RECORD_NAME).write_bytes(canonical.encode({"files": files, "manifest": manifest.to_json()}))
     part.rename(folder)
     progress(100, "done")
+
+
+@contextlib.contextmanager
+def _parse_once() -> Iterator[None]:
+    """Keep what is parsed of GGUF files until the end: transformers opens a file anew for each thing that it reads.
+
+    That is a pass over all tokens and merges each time, and a table of tensor names for every module of the model.
+    """
+    try:
+        import gguf
+    except ImportError as error:
+        raise MissingExtra(f"{error.name} is not installed: pip install 'quiver-oracle[validator]'") from None
+    with _parsing:
+        reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+        open_once = functools.cache(reader)
+        gguf.GGUFReader = lambda path: open_once(str(path))
+        gguf.get_tensor_name_map = functools.cache(names)
+        try:
+            yield
+        finally:
+            gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
 
 
 def _read_gguf(source: Path) -> tuple[Any, Any]:

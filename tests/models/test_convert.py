@@ -1,6 +1,7 @@
 """The cache of converted models: one conversion whoever asks, nothing half-written used, damage noticed."""
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -129,3 +130,26 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path, monkeypatch):
     bad.write_bytes(b"GGUF" + b"\0" * 100)
     with pytest.raises(InvalidInput, match="GGUF"):
         convert_gguf(bad, "bad", DIGEST, silent)
+
+
+def test_a_file_is_parsed_once_and_the_library_is_left_as_it_was(monkeypatch):
+    import gguf
+
+    parsed, named = [], []
+
+    def parse(path):
+        parsed.append(path)
+        return object()
+
+    def name(*key):
+        named.append(key)
+        return object()
+
+    monkeypatch.setattr(gguf, "GGUFReader", parse)
+    monkeypatch.setattr(gguf, "get_tensor_name_map", name)
+    with pytest.raises(ZeroDivisionError), convert._parse_once():
+        assert gguf.GGUFReader("m.gguf") is gguf.GGUFReader(Path("m.gguf"))
+        assert gguf.get_tensor_name_map(1, 30) is gguf.get_tensor_name_map(1, 30)
+        raise ZeroDivisionError
+    assert (parsed, named) == (["m.gguf"], [(1, 30)])
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (parse, name)
