@@ -1,6 +1,8 @@
 """The processes of a devnet: engine, ledger, providers, validators, all on loopback, all ended with this one."""
 
+import contextlib
 import os
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from ledger.state.genesis import Genesis
+from scoring.errors import Unavailable
 from validator.devnet.layout import Cast, ProviderSpec, build_devnet_genesis
 from validator.keys import create_keys
 from validator.processes import Child, list_descendants, measure_pss_bytes, spawn, stop, wait_for_port
@@ -15,6 +18,7 @@ from validator.provider.config import write_config
 
 START_TIMEOUT_S = 240.0
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
 
 
 @dataclass(slots=True)
@@ -157,12 +161,18 @@ def build_environment() -> dict[str, str]:
 
 
 def _choose_ports(count: int) -> list[int]:
-    """Return free ports; all are held open until all are chosen, so that no two are the same."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind((HOST, 0))
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()
+    """Return free ports; all are held open until all are chosen, so that no two are the same.
+
+    Validators listen a minute later: a port of the range that systems take for outgoing connections (from 32,768 up on
+    Linux) could be taken by then. Raises Unavailable when hardly any port is free.
+    """
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        for port in secrets.SystemRandom().sample(PORTS, 50 * count):
+            item = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                item.bind((HOST, port))
+                ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise Unavailable(f"no {count} free ports between {PORTS[0]} and {PORTS[-1]}")
