@@ -29,7 +29,7 @@ from benchmarks.detection_data import (
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.document import write_section
 from benchmarks.honest_rows import FOREIGN_SET, HONEST_ROWS, MAIN_GROUPS, HonestRow, gather_honest_rows
-from benchmarks.pass_costs import list_passes, measure_passes
+from benchmarks.pass_costs import list_bet_on, list_passes, measure_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
@@ -53,7 +53,6 @@ from scoring.evidence.channel_ids import (
     TEXT,
     WEIGHTS_ALTERNATIVES,
     get_channel,
-    list_statistics_of,
 )
 from scoring.evidence.channels import compute_channel_statistics, compute_log_ratios
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, ToleranceProfile
@@ -152,24 +151,24 @@ def measure_rows(
 
 
 def measure_costs(profile: ToleranceProfile, channels: Sequence[str], answers: Sequence[Answered]) -> dict[str, float]:
-    """Return by channel what all passes of an audit take beside generating the answers."""
+    """Return what all passes of an audit take beside generating the answers, by channel whose passes were measured."""
     passes = {
         channel: list_passes(plan, ALTERNATIVE_IDS)
         for channel in channels
         if (plan := build_plan(profile, channel)) is not None
     }
     taken = measure_passes(answers, {name for names in passes.values() for name in names})
-    return {channel: sum(taken[name] for name in names) for channel, names in passes.items()}
+    return {
+        channel: sum(taken[name] for name in names)
+        for channel, names in passes.items()
+        if all(name in taken for name in names)
+    }
 
 
 def list_bet_alternatives(profile: ToleranceProfile) -> tuple[str, ...]:
     """Return the alternatives that a profile has bounds for: no other is bet on, and its pass would be for nothing."""
     bet = {name for name, mu in profile.compute_mu_ppm().items() if mu < PPM}
-    return tuple(
-        name
-        for name in ALTERNATIVE_IDS
-        if bet.intersection((*list_statistics_of(name, False), *list_statistics_of(name, True)))
-    )
+    return list_bet_on(ALTERNATIVE_IDS, bet)
 
 
 def describe_run(profile: ToleranceProfile, trials: int) -> str:

@@ -28,17 +28,25 @@ BATCH = 32
 def list_passes(plan: AuditPlan, alternatives: Sequence[str]) -> tuple[str, ...]:
     """Return the passes that the statistics of a plan come from; `alternatives` are those there are."""
     planned = {statistic.id for statistic in plan.statistics}
-    bet = [name for name in alternatives if _is_bet_on(name, planned)]
+    bet = list_bet_on(alternatives, planned)
     more = [SECOND_RUN.id] * (OWN_NOISE_ID in planned) + [ACTIVATIONS] * bool(planned.intersection(ACTIVATIONS_IDS))
     return (REFERENCE, *more, *bet)
 
 
-def _is_bet_on(name: str, planned: Names[str]) -> bool:
-    return any(item in planned for is_greedy in (False, True) for item in list_statistics_of(name, is_greedy))
+def list_bet_on(alternatives: Sequence[str], statistics: Names[str]) -> tuple[str, ...]:
+    """Return the alternatives that some of the statistics come from, sampled or at temperature 0."""
+    return tuple(
+        name
+        for name in alternatives
+        if any(item in statistics for is_greedy in (False, True) for item in list_statistics_of(name, is_greedy))
+    )
 
 
 def measure_passes(answers: Sequence[Answered], wanted: Names[str]) -> dict[str, float]:
-    """Return what each of the wanted passes takes of what generating up to ANSWERS of the answers does."""
+    """Return what each of the wanted passes takes of what generating up to ANSWERS of the answers does.
+
+    A pass that these answers have nothing for (activation proofs, where they came without) is left out.
+    """
     verifier = open_verifier()
     chosen = answers[:ANSWERS]
     requests = [answer.to_reference_request() for answer in chosen]
@@ -48,8 +56,8 @@ def measure_passes(answers: Sequence[Answered], wanted: Names[str]) -> dict[str,
     generated = measure_spent(verifier.device, lambda: answer(questions))[0].cpu_s
     score_batch(verifier, requests[:2])
     taken = {REFERENCE: measure_spent(verifier.device, lambda: score_batch(verifier, requests))[0].cpu_s}
-    if ACTIVATIONS in wanted:
-        proven = [item for item in chosen if item.proofs]
+    proven = [item for item in chosen if item.proofs]
+    if ACTIVATIONS in wanted and proven:
         spent, _ = measure_spent(
             verifier.device,
             lambda: [
@@ -57,7 +65,7 @@ def measure_passes(answers: Sequence[Answered], wanted: Names[str]) -> dict[str,
                 for item in proven
             ],
         )
-        taken[ACTIVATIONS] = spent.cpu_s * len(chosen) / max(len(proven), 1)
+        taken[ACTIVATIONS] = spent.cpu_s * len(chosen) / len(proven)
     shelf = WeightsShelf(verifier)
     for alternative in (SECOND_RUN, *list_calibrated_alternatives(verifier)):
         if alternative.id in wanted:

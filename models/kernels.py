@@ -93,6 +93,21 @@ def _draw_tile(blocks: Any, c1: Any, k0: Any, k1: Any, words: Any, largest: Any)
 
 
 @_compile
+def _collect_blocks(logits: Logits, lowest: np.float32, blocks: NDArray[np.uint32]) -> int:
+    """Write the blocks of four tokens with a logit of at least `lowest` (and an unfinished last one); say how many."""
+    size, wanted = len(logits), 0
+    for block in range(size // 4):
+        start = 4 * block
+        largest = max(max(logits[start], logits[start + 1]), max(logits[start + 2], logits[start + 3]))
+        blocks[wanted] = block
+        wanted += largest >= lowest
+    if size % 4:
+        blocks[wanted] = size // 4
+        wanted += 1
+    return wanted
+
+
+@_compile
 def _rank_score(score: float, token: int, winner: int, best: float, second: float) -> Any:
     """Return the winner, its score and the second best with one more score; of equal ones the smallest id wins."""
     if score > best or (score == best and token < winner):
@@ -133,15 +148,7 @@ def race(
     lowest = _float32(second - reach - 1e-6 * (1.0 + abs(second) + reach))
     need = (second - np.float64(floor)) / temperature
     bound = _uint32(max(math.floor(_COUNTS * math.exp(-math.exp(-need))) - 2, 0)) << _SHIFT
-    wanted = 0
-    for block in range(size // 4):
-        start = 4 * block
-        largest = max(max(logits[start], logits[start + 1]), max(logits[start + 2], logits[start + 3]))
-        blocks[wanted] = block
-        wanted += largest >= lowest
-    if size % 4:
-        blocks[wanted] = size // 4
-        wanted += 1
+    wanted = _collect_blocks(logits, lowest, blocks)
     words = np.empty((4, TILE), dtype=_uint32)
     peaks = np.empty(TILE, dtype=_uint32)
     for start in range(0, wanted, TILE):

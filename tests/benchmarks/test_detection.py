@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks import detection
 from benchmarks.cheat_rows import find_row
 from benchmarks.detection import Pool, Result, build_plan, format_table, join_pools, main, measure_row
 from benchmarks.detection_peers import OwnResult, format_peers
@@ -110,3 +111,8 @@ def test_only_the_whole_table_is_written_into_the_document(shorter, capsys):
     with pytest.raises(SystemExit):
         main(["--write", *shorter])
     assert "the whole table" in capsys.readouterr().err
+
+
+def test_a_channel_with_a_pass_that_was_not_measured_has_no_cost(monkeypatch):
+    monkeypatch.setattr(detection, "measure_passes", lambda answers, wanted: {"reference": 0.5})
+    assert detection.measure_costs(Profile(), ("seeded", "text"), []) == {"seeded": 0.5}

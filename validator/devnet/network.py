@@ -164,11 +164,11 @@ def _choose_ports(count: int) -> list[int]:
     """Return free ports; all are held open until all are chosen, so that no two are the same.
 
     Validators listen a minute later: a port of the range that systems take for outgoing connections (from 32,768 up on
-    Linux) could be taken by then. Raises Unavailable when hardly any port is free.
+    Linux) could be taken by then. Raises Unavailable when too few ports are free.
     """
     with contextlib.ExitStack() as held:
         ports: list[int] = []
-        for port in secrets.SystemRandom().sample(PORTS, 50 * count):
+        for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
             item = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 item.bind((HOST, port))
