@@ -146,19 +146,26 @@ def _find_crossing(sums: NDArray[np.float64], wanted: float) -> int:
     return min(int(np.searchsorted(sums, wanted)) + 1, len(sums))
 
 
+def find_top(logits: NDArray[np.float32]) -> np.float32:
+    """Return the largest logit of a row; raises InvalidInput when it is not finite: a broken model scores nothing."""
+    top: np.float32 = logits.max()
+    if not np.isfinite(top):
+        raise InvalidInput("the model gave a row without a finite largest logit", "logits")
+    return top
+
+
 def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperature: float) -> Winner:
     """Return the seeded winner of one row [vocabulary], exactly, looking only at tokens that can win (`race`).
 
-    Raises InvalidInput when no logit is a number above -inf.
+    Raises what `find_top` raises.
     """
+    top = find_top(logits)
     if temperature == 0.0:
         best, second = np.sort(np.partition(logits, -2)[-2:])[::-1] if len(logits) > 1 else (logits[0], -np.inf)
         return Winner(token_id=int(logits.argmax()), best=float(best), second=float(second))
     ids, blocks = _scratch.get(len(logits))
-    floor = logits.max() - np.float32(_FIRST_LOOK * temperature)
+    floor = top - np.float32(_FIRST_LOOK * temperature)
     winner, best, second = race(logits, floor, temperature, seed, position, ids, blocks)
-    if winner == len(logits):
-        raise InvalidInput("the model gave no finite logit", "logits")
     if second == -np.inf:
         # The second best of a row with a clear favourite is found by looking as far below the other tokens' largest.
         rest = max(part.max(initial=np.float32(-np.inf)) for part in (logits[:winner], logits[winner + 1 :]))

@@ -24,7 +24,7 @@ from models.requests import (
     ReferenceRequest,
     TokenStatistics,
 )
-from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_winner
+from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_top, find_winner
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import GRID_POWERS
 
@@ -138,7 +138,7 @@ class _RowView:
         self.scratch = buffers.scratch
         """Free memory, until the next row of this thread."""
         self.token = token
-        self.rank, self.ties_before = shift_row(logits, logits.max(), _FLOOR, token, self.shifted)
+        self.rank, self.ties_before = shift_row(logits, find_top(logits), _FLOOR, token, self.shifted)
         self.depth = float(self.shifted[token])
         near = self.shifted[buffers.places[: collect_from(self.shifted, _NEAR, buffers.places)]]
         self.near = np.sort(near)[::-1].astype(np.float64)

@@ -224,7 +224,11 @@ def test_refuses_seeds_and_positions_out_of_range(name, seed, position):
         compute_gumbel_noise(seed, position, [0])
 
 
-@pytest.mark.parametrize("logit", [math.nan, -math.inf])
-def test_a_row_without_a_finite_logit_is_refused(logit):
-    with pytest.raises(InvalidInput, match="no finite logit"):
-        find_winner(np.full(12, logit, dtype=np.float32), 1, 0, 1.0)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logit", [math.nan, math.inf])
+def test_a_row_that_a_broken_model_gave_has_no_winner(logit, temperature):
+    row = np.zeros(12, dtype=np.float32)
+    row[7] = logit
+    for broken in (row, np.full(12, -np.inf, dtype=np.float32)):
+        with pytest.raises(InvalidInput, match="finite"):
+            find_winner(broken, 1, 0, temperature)

@@ -162,3 +162,10 @@ def test_a_seeded_request_without_seed_cannot_be_built():
 def test_a_token_outside_of_the_vocabulary_is_refused(token):
     with pytest.raises(InvalidInput, match="vocabulary"):
         compute_position_statistics(build_logits(1), token, build_request(), 0)
+
+
+def test_a_row_that_a_broken_model_gave_has_no_statistics():
+    logits = build_logits(1)
+    logits[5] = math.nan
+    with pytest.raises(InvalidInput, match="finite"):
+        compute_position_statistics(logits, 3, build_request(seed=None, sampler="none"), 0)
