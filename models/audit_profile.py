@@ -30,6 +30,7 @@ from scoring.evidence.profile import (
     ENGINE_VLLM,
     MAIN,
     NO_HOLD_OUT,
+    SERVER,
     WIDE,
     Cell,
     HoldOut,
@@ -45,8 +46,6 @@ BOUND_PLACES = 160
 """Shares of delta in a main cell, one a statistic. More than there are statistics: a profile that was made when 110
 shared it, with 83 of them, leaves room for what extensions add (83 / 110 + 39 / 160 < 1)."""
 VERIFIER_BATCH = 16
-SERVER = "server"
-"""The device of a verifier that is reached over HTTP, and the name of its cells."""
 
 
 def run(

@@ -37,6 +37,11 @@ class LocalPasses:
         """Hidden states of answers that were looked at under other sampling, [tokens, size], by prompt and answer."""
 
     @property
+    def device(self) -> str:
+        """The device of the claimed weights."""
+        return self.loaded.device
+
+    @property
     def cell(self) -> str:
         """Where the claimed model runs, in words."""
         return f"{self.loaded.dtype} on {self.loaded.device}, {self.loaded.attention}"

@@ -23,6 +23,11 @@ class Passes(Protocol):
     alternatives: list[Alternative]
 
     @property
+    def device(self) -> str:
+        """Where the claimed model runs, as the cells of a profile name it: `cpu`, `cuda`, or `server`."""
+        ...
+
+    @property
     def cell(self) -> str:
         """Where the claimed model runs, in words."""
         ...

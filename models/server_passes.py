@@ -24,7 +24,7 @@ from models.retokenise import Retokenised
 from models.sure_answer import count_sure
 from models.token_bytes import TokenBytes
 from scoring.errors import InvalidInput
-from scoring.evidence.profile import ENGINE_VLLM
+from scoring.evidence.profile import ENGINE_VLLM, SERVER
 
 REMEMBERED = 512
 """Answers, some 150 kB each, that are looked at again without asking the server."""
@@ -58,6 +58,11 @@ class ServerPasses:
                 f"({mean:.1f} nats a token of plain English): it runs another model",
                 "reference",
             )
+
+    @property
+    def device(self) -> str:
+        """A server's own device is not known."""
+        return SERVER
 
     @property
     def cell(self) -> str:

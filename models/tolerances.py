@@ -162,5 +162,12 @@ def describe_runtime(device: str, attention: str) -> dict[str, Any]:
         "torch_version": torch.__version__,
         "transformers_version": transformers.__version__,
         "python_version": platform.python_version(),
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": describe_processor(),
     }
+
+
+def describe_processor() -> str:
+    """Return this machine's processor as cells name it: its architecture and the widest instructions torch uses."""
+    import torch
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

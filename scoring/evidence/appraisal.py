@@ -130,6 +130,12 @@ class AuditEvidence:
         return self.wealth.log_e / math.log(10)
 
     @property
+    def log10_slash_e(self) -> float | None:
+        """Return log10 of the e-value from slash-grade bounds alone, None where the plan has none."""
+        log_e = self.wealth.log_slash_e
+        return None if log_e is None else log_e / math.log(10)
+
+    @property
     def log10_by_channel(self) -> Mapping[str, float]:
         """Return log10 of the e-value of each channel, as if it had been the only one, against the claimed sampling."""
         used = {get_channel(statistic.id) for statistic in self.wealth.plan.statistics}

@@ -18,7 +18,7 @@ computed for another member of the null counts as g = 0 there. A statistic that 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
@@ -65,11 +65,15 @@ FOREIGN_FACTOR = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditStatistic:
-    """One statistic of an audit: its bound mu in ppm, and its part of the initial wealth (all parts sum to 1)."""
+    """One statistic of an audit: its bound mu in ppm, and its part of the initial wealth (all parts sum to 1).
+
+    `is_slash_grade`: as many honest requests stand behind the bound as a proof needs that stake is taken for.
+    """
 
     id: str
     mu_ppm: int
     part: float
+    is_slash_grade: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mu_ppm < PPM:
@@ -138,10 +142,16 @@ _GROUPS = (
 """Statistics that share a part of their channel's wealth equally, and that part in relation to its siblings'."""
 
 
-def build_audit_plan(mu_ppm: Mapping[str, int], channels: Sequence[str], covers_all_settings: bool) -> AuditPlan:
+def build_audit_plan(
+    mu_ppm: Mapping[str, int],
+    channels: Sequence[str],
+    covers_all_settings: bool,
+    slash_grade: Collection[str] = (),
+) -> AuditPlan:
     """Return the plan over the statistics that have a bound: channels share the wealth equally, groups by weight.
 
-    Raises InvalidInput for an unknown statistic or when nothing is left to bet on.
+    `slash_grade` names those whose bound is good enough to take stake for (`profile.list_slash_grade`). Raises
+    InvalidInput for an unknown statistic or when nothing is left to bet on.
     """
     unknown = sorted(mu_ppm.keys() - set(CHANNEL_STATISTIC_IDS))
     if unknown:
@@ -159,7 +169,12 @@ def build_audit_plan(mu_ppm: Mapping[str, int], channels: Sequence[str], covers_
     parts = []
     for weight, group in groups:
         part = weight / (len(whole) * whole[get_channel(group[0])] * len(group))
-        parts += [AuditStatistic(id=name, mu_ppm=_raise_bound(name, mu_ppm[name]), part=part) for name in group]
+        parts += [
+            AuditStatistic(
+                id=name, mu_ppm=_raise_bound(name, mu_ppm[name]), part=part, is_slash_grade=name in slash_grade
+            )
+            for name in group
+        ]
     return AuditPlan(statistics=tuple(parts), covers_all_settings=covers_all_settings)
 
 
@@ -201,6 +216,7 @@ class Wealth:
     plan: AuditPlan
     units: int
     seeded_units: int
+    foreign_units: int
     early: Mapping[int | None, tuple[float, ...]]
     late: tuple[float, ...]
     """Later starts, for the claimed sampling: a member of a wider null is not given the benefit."""
@@ -214,7 +230,14 @@ class Wealth:
         late = self._add_late(compute_gains(self.plan, unit))
         is_seeded = any(get_channel(name) == SEEDED for name in unit.statistics_ppm)
         seeded_units = self.seeded_units + is_seeded
-        return replace(self, units=self.units + 1, seeded_units=seeded_units, early=early, late=late)
+        return replace(
+            self,
+            units=self.units + 1,
+            seeded_units=seeded_units,
+            foreign_units=self.foreign_units + (not unit.is_drawn),
+            early=early,
+            late=late,
+        )
 
     def amend(self, amendment: Amendment) -> Self:
         """Return the wealth with a seeded g = 0 under another member of the null replaced by what was found."""
@@ -229,19 +252,23 @@ class Wealth:
     def compute_log(self, settings: int | None = None, channel: str | None = None) -> float:
         """Return the log wealth against one member of the null; with `channel`, as if all had been staked on it."""
         chosen = [
-            (part, place)
-            for place, ((statistic, _), part) in enumerate(zip(self.plan.bets, self.plan.log_parts, strict=True))
+            place
+            for place, (statistic, _) in enumerate(self.plan.bets)
             if channel is None or get_channel(statistic.id) == channel
         ]
         if not chosen:
             return 0.0
-        whole = add_logs([part for part, _ in chosen])
-        early = add_logs([part + self.early[settings][place] for part, place in chosen]) - whole
+        return self._compute_log_of(chosen, settings) - add_logs([self.plan.log_parts[place] for place in chosen])
+
+    def _compute_log_of(self, places: Sequence[int], settings: int | None) -> float:
+        """Return the log of what some bets hold of the whole wealth, against one member of the null."""
+        parts = self.plan.log_parts
+        early = add_logs([parts[place] + self.early[settings][place] for place in places])
         if settings is not None:
             return early
         blocks = self.units // START_BLOCK
-        late = add_logs([part + self.late[place] for part, place in chosen]) - whole
-        cash = -math.log(blocks + 1)
+        late = add_logs([parts[place] + self.late[place] for place in places])
+        cash = add_logs([parts[place] for place in places]) - math.log(blocks + 1)
         return add_logs([early + math.log(EARLY_PART), add_logs([late, cash]) + math.log(1 - EARLY_PART)])
 
     @property
@@ -250,8 +277,23 @@ class Wealth:
 
         While no seed was looked at, only the grid matters: text alone sees no finer steps.
         """
-        members = [settings for settings in self.plan.settings if settings != FITTED or self.seeded_units]
-        return minimise_logs([self.compute_log(settings) for settings in members])
+        return minimise_logs([self.compute_log(settings) for settings in self._members])
+
+    @property
+    def log_slash_e(self) -> float | None:
+        """Return the log of what the slash-grade bets alone hold, against the whole null; None when there are none.
+
+        A part of the wealth that started below 1 and bets as fairly as the whole: an e-value too, if a smaller one.
+        Whoever picks the prompts could pick those that honest machines fail on: with any that was not drawn, None.
+        """
+        places = [place for place, (statistic, _) in enumerate(self.plan.bets) if statistic.is_slash_grade]
+        if not places or self.foreign_units:
+            return None
+        return minimise_logs([self._compute_log_of(places, settings) for settings in self._members])
+
+    @property
+    def _members(self) -> list[int | None]:
+        return [settings for settings in self.plan.settings if settings != FITTED or self.seeded_units]
 
     def _add_late(self, gains: Sequence[float]) -> tuple[float, ...]:
         """Return the later starts after one more unit; block s opens with 1/(s(s+1)) of the unit."""
@@ -270,6 +312,7 @@ def build_wealth(plan: AuditPlan) -> Wealth:
         plan=plan,
         units=0,
         seeded_units=0,
+        foreign_units=0,
         early=dict.fromkeys(plan.settings, (0.0,) * bets),
         late=(-math.inf,) * bets,
     )

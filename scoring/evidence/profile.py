@@ -21,6 +21,8 @@ MAIN, WIDE = "main", "wide"
 ALL = "all"
 """The stratum of all drawn prompts together, in the shares in which the generator draws them."""
 KNOWN_STATISTIC_IDS = frozenset((*STATISTIC_IDS, *CHANNEL_STATISTIC_IDS))
+CPU, SERVER = "cpu", "server"
+"""Devices of a cell: of a CPU it matters which, of a server that is reached over HTTP no more is known."""
 ENGINE_TRANSFORMERS, ENGINE_VLLM = "transformers", "vllm"
 """What runs the verifier of a profile: bounds of one engine say nothing of another's numerics."""
 MAX_PROFILE_BYTES = 4_000_000
@@ -113,6 +115,10 @@ class Cell(Record):
         if not keys or len(set(keys)) != len(keys):
             raise InvalidInput("needs at least one, each statistic and stratum once", "measurements")
 
+    def describe_device(self) -> str:
+        """Return what the verifier ran on, in a word or two."""
+        return self.processor if self.device == CPU else self.device
+
     def describe_requests(self) -> str:
         """Return in words what the cell's bounds rest on."""
         largest = max((item.n for item in self.measurements if item.stratum == ALL), default=self.requests)
@@ -180,6 +186,21 @@ class ToleranceProfile(Record):
                 bound = item.mu_ppm if is_bounded else _cover_mean(item, errors)
                 mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), bound)
         return mu_ppm
+
+    def covers_verifier(self, device: str, processor: str) -> bool:
+        """Return whether some cell was measured by a verifier on this device (on this processor, where it is one)."""
+        return any(cell.device == device and (device != CPU or cell.processor == processor) for cell in self.cells)
+
+    def list_slash_grade(self) -> frozenset[str]:
+        """Return the statistics whose bound rests on MIN_REQUESTS honest requests in every main cell."""
+        main = [cell for cell in self.cells if cell.role == MAIN]
+        counts = [
+            {item.statistic: item.n for item in cell.measurements if item.stratum == ALL}
+            # A profile without "all" is bounded by its strata: what it was measured on is told by the cell alone.
+            or {item.statistic: cell.requests for item in cell.measurements}
+            for cell in main
+        ]
+        return frozenset(name for name in counts[0] if min(count.get(name, 0) for count in counts) >= MIN_REQUESTS)
 
     def compute_digest(self) -> bytes:
         """Return keccak256 of the canonical JSON, 32 bytes."""

@@ -173,6 +173,8 @@ def build_summary(result: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(explanations, list) or not isinstance(channels, dict) or not isinstance(latency, dict):
         raise TypeError("not the result of build_result")
     facts = {"e-value": f"10^{_number(result['log10_e'])} (proven from 10^{_number(result['log10_threshold'])})"}
+    if result["verdict"] == "proven":
+        facts["good for taking stake"] = _describe_grade(result)
     if channels:
         facts["by channel"] = ", ".join(f"{name} 10^{_number(item['log10_e'])}" for name, item in channels.items())
     if explanations and result["explanation"] is not None:
@@ -194,6 +196,15 @@ def build_summary(result: Mapping[str, object]) -> dict[str, str]:
     if result["calibration"] is not None:
         facts["calibration"] = str(result["calibration"])
     return facts
+
+
+def _describe_grade(result: Mapping[str, object]) -> str:
+    """Return whether stake may be taken for what is proven, and from how much of the evidence."""
+    value, threshold = result["log10_e_slash_grade"], result["log10_threshold"]
+    if not isinstance(value, float) or not isinstance(threshold, float):
+        return "no: the bounds are not of this machine, rest on too few requests, or prompts were not drawn"
+    answer = "yes" if value >= threshold else "no"
+    return f"{answer}: 10^{_number(value)} from bounds with enough honest requests behind them"
 
 
 def _number(value: object) -> str:

@@ -14,14 +14,12 @@ from models.alternatives import SECOND_RUN
 from models.answer_pass import Claim as ClaimedAnswer
 from models.answer_pass import ReferenceModel, cut_columns
 from models.passes import Passes, open_passes
-from models.profiles import find_profile
 from models.requests import GRID, SEEDED_SAMPLERS
-from scoring.errors import InvalidInput, Unavailable
+from scoring.errors import Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
 from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
-    CHANNEL_STATISTIC_IDS,
     CHANNELS,
     GREEDY,
     GRID_IDS,
@@ -32,8 +30,7 @@ from scoring.evidence.channel_ids import (
     list_statistics_of,
 )
 from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, compute_log_ratios
-from scoring.evidence.profile import MIN_REQUESTS, ToleranceProfile
-from scoring.records import PPM
+from validator.audit.calibration import Verifier, choose_calibration
 from validator.audit.claims import NO_EVIDENCE, ClaimReader
 from validator.audit.contract_checks import ContractChecker
 from validator.audit.records import (
@@ -49,8 +46,6 @@ MAX_WINDOWS = 8
 FIT_ANSWERS = 8
 EXPLAINED_ANSWERS = 6
 """Alternatives without a bound are run on so many answers: enough to name a hidden prompt, and no more waiting."""
-UNCALIBRATED_MU_PPM = 300_000
-"""Bounds for a model without a profile: wide enough for an alarm, never for a proof."""
 SURE_SHARE, SURE_TOKENS = 0.9, 24
 
 
@@ -62,11 +57,12 @@ class ModelExaminer:
         self._model = ReferenceModel(passes, alternatives=settings.alternatives)
         manifest = passes.loaded.manifest
         self._digest = manifest.compute_digest()
-        self._profile = _choose_profile(settings.profile, self._digest, passes.engine)
-        self._reader = ClaimReader(self._model, self._profile.sampler if self._profile else None)
-        self._window = self._profile.max_tokens if self._profile else 64
+        self._calibration = choose_calibration(settings.profile, self._digest, Verifier.describe(passes))
+        profile = self._calibration.profile
+        self._reader = ClaimReader(self._model, profile.sampler if profile else None)
+        self._window = profile.max_tokens if profile else 64
         # Bounds are of the prompts that they were measured on.
-        generators = (None, self._profile.generator) if self._profile else (settings.generator,)
+        generators = (None, profile.generator) if profile else (settings.generator,)
         self._knows_prompts = settings.generator in generators
         self._contracts = ContractChecker(self._model)
         self._evidence: AuditEvidence | None = None
@@ -76,23 +72,24 @@ class ModelExaminer:
         self.facts = ReferenceFacts(
             model=manifest.name,
             manifest_digest=self._digest,
-            profile_digest=self._profile.compute_digest() if self._profile else None,
+            profile_digest=profile.compute_digest() if profile else None,
             cell=passes.cell,
-            calibration=_describe_calibration(self._profile),
+            calibration=self._calibration.describe(),
             alternatives=tuple(item.id for item in self._model.alternatives),
         )
 
     def begin(self, channels: Sequence[str]) -> AuditEvidence:
         """Return the evidence before the first appraisal."""
         plan = build_audit_plan(
-            _find_bounds(self._profile),
+            self._calibration.mu_ppm,
             [channel for channel in channels if channel in CHANNELS],
             self._settings.claim is Claim.WEIGHTS,
+            self._calibration.slash_grade,
         )
         self._reader.reads_greedy = any(get_channel(statistic.id) == GREEDY for statistic in plan.statistics)
         self._examined, self._amended, self._fitted = [], {}, None
         self._contracts = ContractChecker(self._model)
-        self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._profile is not None)
+        self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._calibration.profile is not None)
         return self._evidence
 
     def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
@@ -141,7 +138,7 @@ class ModelExaminer:
 
     def _find_bounded(self) -> set[str]:
         """Return the alternatives that the plan bets on; all of them when there is no profile."""
-        if self._profile is None:
+        if self._calibration.profile is None:
             return {item.id for item in self._model.alternatives}
         planned = {statistic.id for statistic in self._get_plan().statistics}
         named = {
@@ -277,32 +274,6 @@ def open_examiner(settings: ExaminerSettings) -> Iterator[ModelExaminer]:
 
 
 _LOG_10 = math.log(10)
-
-
-def _choose_profile(given: ToleranceProfile | None, digest: bytes, engine: str) -> ToleranceProfile | None:
-    if given is None:
-        return find_profile(digest, engine)
-    if given.manifest_digest != digest:
-        raise InvalidInput(f"is of {given.model}, another model than the claimed one", "--profile")
-    if given.engine != engine:
-        raise InvalidInput(f"was made with {given.engine} as the reference, which is {engine} here", "--profile")
-    return given
-
-
-def _describe_calibration(profile: ToleranceProfile | None) -> str:
-    if profile is None:
-        return "none: nothing can be proven of this model, only suspected"
-    cells = ", ".join(f"{cell.name} ({cell.describe_requests()})" for cell in profile.cells)
-    if not profile.development:
-        return cells
-    return f"DEVELOPMENT, good for showing and not for taking stake: {cells}; asked for are {MIN_REQUESTS} each"
-
-
-def _find_bounds(profile: ToleranceProfile | None) -> dict[str, int]:
-    if profile is None:
-        return dict.fromkeys(CHANNEL_STATISTIC_IDS, UNCALIBRATED_MU_PPM)
-    # A bound of 1 is no bound: such a statistic is left out.
-    return {name: mu for name, mu in profile.compute_mu_ppm().items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
 
 
 def _cut_claim(claim: ClaimedAnswer, size: int) -> ClaimedAnswer:

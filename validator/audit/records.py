@@ -162,15 +162,18 @@ class Evidence(Protocol):
 
     `verdict` is one of consistent, suspect, proven, uninformative, unstable. `log10_e` and `log10_by_channel` are the
     e-values so far (what is compared with `log10_threshold` = -log10 alpha, for `proven`, and with `log10_alarm`, for
-    `suspect`). `contracts` are those that could be checked: they raise an alarm and prove nothing. `explanations` come
-    most likely first. `is_settled` says that more requests will not change the verdict
-    in a way that is worth their price: proven, or consistent with every named alternative already excluded.
+    `suspect`); `log10_slash_e` is what bounds that stake may be taken for give alone, None without such bounds.
+    `contracts` are those that could be checked: they raise an alarm and prove nothing. `explanations` come most likely
+    first. `is_settled` says that more requests will not change the verdict in a way that is worth their price: proven,
+    or consistent with every named alternative already excluded.
     """
 
     @property
     def verdict(self) -> str: ...
     @property
     def log10_e(self) -> float: ...
+    @property
+    def log10_slash_e(self) -> float | None: ...
     @property
     def log10_by_channel(self) -> Mapping[str, float]: ...
     @property

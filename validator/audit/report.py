@@ -162,6 +162,7 @@ def _build_again(progress: Progress, result: Mapping[str, Any]) -> str:
         ("tolerance profile", _code(result["profile_digest"])),
         ("reference", escape(result["reference_cell"] or "–")),
         ("calibration", escape(result["calibration"] or "–")),
+        ("e-value that stake may be taken for", format_power(result["log10_e_slash_grade"])),
         ("alternatives that were tried", escape(", ".join(result["alternatives"]) or "–")),
         ("digest of the plan", _code(result["plan_digest"])),
         ("versions", escape(versions)),

@@ -45,6 +45,7 @@ def build_result(progress: Progress, subject: Subject) -> dict[str, Any]:
         "explanation": find_explanation(progress),
         "explanations": _build_explanations(progress),
         "log10_e": 0.0 if evidence is None else _finite(evidence.log10_e),
+        "log10_e_slash_grade": None if evidence is None else _finite(evidence.log10_slash_e),
         "log10_threshold": math.log10(progress.plan.one_over_alpha),
         "log10_alarm": None if evidence is None else _finite(evidence.log10_alarm),
         "alpha": progress.plan.alpha,

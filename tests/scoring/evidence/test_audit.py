@@ -197,3 +197,36 @@ REFUSED = {
 def test_refuses_a_plan_of(mu_ppm, channels, reason):
     with pytest.raises(InvalidInput, match=reason):
         build_audit_plan(mu_ppm, channels, False)
+
+
+def test_a_part_of_the_bets_holds_what_it_started_with_times_what_it_gained():
+    plan = build_audit_plan(MU_PPM, (SEEDED,), False, slash_grade=(FINE,))
+    whole = add(build_wealth(build_audit_plan({FINE: MU_PPM[FINE]}, (SEEDED,), False)), 5, **{FINE: 600_000})
+    part = next(statistic.part for statistic in plan.statistics if statistic.id == FINE)
+    assert add(build_wealth(plan), 5, **{FINE: 600_000}).log_slash_e == pytest.approx(whole.log_e + math.log(part))
+
+
+def test_what_other_bets_win_is_not_of_slash_grade():
+    plan = build_audit_plan(MU_PPM, (SEEDED, TEXT), False, slash_grade=(FINE,))
+    wealth = add(build_wealth(plan), 8, **{RATIO: 1_000_000})
+    assert wealth.log_e > 10.0
+    assert wealth.log_slash_e < 0.0
+
+
+def test_slash_grade_evidence_is_that_against_the_member_of_the_null_that_explains_most():
+    plan = build_audit_plan(MU_PPM, (SEEDED, TEXT), True, slash_grade=MU_PPM)
+    unit = Unit(statistics_ppm=dict.fromkeys(MU_PPM, 900_000), by_settings={3: dict.fromkeys(MU_PPM, 0)})
+    wealth = build_wealth(plan).add(unit)
+    assert wealth.log_slash_e == pytest.approx(wealth.log_e)
+    assert wealth.log_slash_e < 0.0 < wealth.compute_log()
+
+
+def test_without_slash_grade_bounds_there_is_no_slash_grade_evidence():
+    assert add(build(), 5, **{FINE: 900_000}).log_slash_e is None
+
+
+def test_a_single_prompt_that_was_not_drawn_ends_slash_grade_evidence():
+    plan = build_audit_plan(MU_PPM, (SEEDED,), False, slash_grade=MU_PPM)
+    drawn = add(build_wealth(plan), 3, **{FINE: 900_000})
+    assert drawn.log_slash_e > 0.0
+    assert add(drawn, 1, is_drawn=False, **{FINE: 900_000}).log_slash_e is None

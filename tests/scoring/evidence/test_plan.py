@@ -154,6 +154,39 @@ def test_a_cell_says_what_its_bounds_rest_on(profile):
     assert cell.describe_requests() == "1000 honest requests"
 
 
+def test_a_bound_is_of_slash_grade_when_every_main_cell_has_enough_requests_behind_it(profile):
+    names = STATISTIC_IDS[:3]
+
+    def count(cell, counts):
+        items = tuple(
+            dataclasses.replace(item, stratum=stratum, statistic=name, n=n)
+            for item, stratum in zip(cell.measurements, (ALL, *profile.strata), strict=False)
+            for name, n in zip(names, counts, strict=True)
+        )
+        return dataclasses.replace(cell, measurements=items, requests=min(counts))
+
+    first, second = profile.cells[:2]
+    cells = (count(first, (MIN_REQUESTS, MIN_REQUESTS, 10)), count(second, (MIN_REQUESTS, MIN_REQUESTS - 1, 10)))
+    wide = dataclasses.replace(count(first, (9, 9, 9)), name="wide", role="wide")
+    assert dataclasses.replace(profile, cells=(*cells, wide)).list_slash_grade() == {names[0]}
+
+
+def test_a_profile_that_is_bounded_by_its_strata_counts_the_requests_of_its_cells(profile):
+    assert profile.list_slash_grade() == frozenset()
+    cells = tuple(dataclasses.replace(cell, requests=MIN_REQUESTS) for cell in profile.cells)
+    assert dataclasses.replace(profile, cells=cells, development=False).list_slash_grade() == {*STATISTIC_IDS}
+
+
+def test_a_profile_covers_verifiers_on_the_processor_or_device_that_it_was_measured_on(profile):
+    assert profile.covers_verifier("cpu", "x86_64")
+    assert not profile.covers_verifier("cpu", "aarch64")
+    assert not profile.covers_verifier("cuda", "x86_64")
+    on_cuda = dataclasses.replace(
+        profile, cells=tuple(dataclasses.replace(cell, device="cuda") for cell in profile.cells)
+    )
+    assert on_cuda.covers_verifier("cuda", "aarch64")
+
+
 WIDE = [
     ("seeded-margin-fine-v1", 95_000, 110_000),
     ("text-int4-c20-v1", 95_000, 100_000),

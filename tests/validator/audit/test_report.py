@@ -15,6 +15,7 @@ from models.requests import ChatMessage
 from scoring.evidence.contract_alarm import build_contract_alarm
 from scoring.evidence.contracts import LOGPROBS, ContractOutcome
 from validator.audit.asked import Asked
+from validator.audit.command import build_summary
 from validator.audit.facts import EndpointFacts
 from validator.audit.hostile_text import make_printable
 from validator.audit.measured import compute_quantiles, compute_tokens_per_s
@@ -239,3 +240,23 @@ def test_quantiles_of_what_is_known() -> None:
     assert found is not None
     assert (found.count, found.low, found.median, found.p95, found.high) == (100, 1, 50.5, 95, 100)
     assert compute_quantiles([None]) is None
+
+
+@pytest.mark.parametrize(
+    ("slash_e", "said"),
+    [
+        (6.31, "yes: 10^6.31 from bounds with enough honest requests behind them"),
+        (5.9, "no: 10^5.90 from bounds with enough honest requests behind them"),
+        (None, "no: the bounds are not of this machine, rest on too few requests, or prompts were not drawn"),
+    ],
+)
+def test_a_proof_says_whether_stake_may_be_taken_for_it(slash_e, said) -> None:
+    progress = build_progress([3.0, 4.0])
+    progress.evidence = replace(progress.evidence, log10_slash_e=slash_e)
+    result = build_result(progress, SUBJECT)
+    assert result["log10_e_slash_grade"] == slash_e
+    assert build_summary(result)["good for taking stake"] == said
+
+
+def test_what_is_not_proven_is_not_said_to_be_good_for_taking_stake() -> None:
+    assert "good for taking stake" not in build_summary(build_result(build_progress([0.1]), SUBJECT))

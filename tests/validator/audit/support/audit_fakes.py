@@ -209,6 +209,7 @@ class FakeEvidence:
     log10_alarm: float = 2.0
     settles_after: int = 40
     log10_e: float = 0.0
+    log10_slash_e: float | None = None
     largest: float = 0.0
     informative_requests: int = 0
     examined: int = 0

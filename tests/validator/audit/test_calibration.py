@@ -1,0 +1,53 @@
+"""Which bounds an audit bets with, and when a proof from them is good for taking stake."""
+
+from dataclasses import replace
+
+import pytest
+
+from models.profiles import load_profile
+from scoring.evidence.profile import ENGINE_TRANSFORMERS, MIN_REQUESTS
+from validator.audit.calibration import UNCALIBRATED_MU_PPM, Calibration, Verifier, choose_calibration
+
+SHIPPED = load_profile("bundled_audit")
+OWN = Verifier(engine=ENGINE_TRANSFORMERS, device="cpu", processor=SHIPPED.cells[0].processor)
+OTHER = replace(OWN, processor="aarch64 DEFAULT")
+
+
+def calibrate(verifier=OWN, profile=SHIPPED):
+    return Calibration(profile=profile, verifier=verifier)
+
+
+def test_bounds_with_enough_requests_behind_them_are_of_slash_grade_and_others_are_not() -> None:
+    found = calibrate().slash_grade
+    assert {"seeded-margin-fine-v1", "seeded-int8-c100-v1", "text-int4-c20-v1"} <= found
+    assert not found & {"seeded-own-noise-v1", "greedy-margin-fine-v1", "logprobs-short-fine-v1"}
+
+
+@pytest.mark.parametrize(("verifier", "own"), [(OTHER, "aarch64 DEFAULT"), (replace(OTHER, device="cuda"), "cuda")])
+def test_on_another_machine_than_the_profile_s_nothing_is_of_slash_grade_and_it_says_so(verifier, own) -> None:
+    found = calibrate(verifier)
+    assert found.slash_grade == frozenset()
+    assert f"not for taking stake, measured on {OWN.processor} and not on {own}: bf16<-bf16-64" in found.describe()
+    assert found.mu_ppm == calibrate().mu_ppm
+
+
+def test_a_profile_without_any_slash_grade_bound_is_called_a_development_one() -> None:
+    cells = tuple(
+        replace(cell, measurements=tuple(replace(item, n=item.n // 2) for item in cell.measurements))
+        for cell in SHIPPED.cells
+    )
+    found = calibrate(profile=replace(SHIPPED, cells=cells))
+    assert found.describe().startswith("DEVELOPMENT, good for showing and not for taking stake: ")
+    assert found.describe().endswith(f"asked for are {MIN_REQUESTS} each")
+
+
+def test_the_shipped_profile_says_how_many_requests_are_behind_it() -> None:
+    assert calibrate().describe().startswith("bf16<-bf16-64 (5000 honest requests, 512 behind some bounds)")
+
+
+def test_without_a_profile_bounds_are_wide_and_nothing_is_of_slash_grade() -> None:
+    found = choose_calibration(None, bytes(32), OWN)
+    assert found.profile is None
+    assert found.slash_grade == frozenset()
+    assert set(found.mu_ppm.values()) == {UNCALIBRATED_MU_PPM}
+    assert "only suspected" in found.describe()
