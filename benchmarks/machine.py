@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from models.load import LoadedModel
+from models.packing import has_bf16_instructions
 from models.requests import ReferenceRequest
 
 Result = TypeVar("Result")
@@ -72,9 +73,13 @@ def describe_device(device: str) -> str:
 
 @torch.inference_mode()
 def measure_matrix_tflops(device: str) -> float:
-    """Return the best bf16 rate of a large square matrix product, in 10^12 operations a second."""
+    """Return the best rate of a large square matrix product, in 10^12 operations a second.
+
+    In bf16, or in fp32 on a processor without instructions for bf16: there models multiply in fp32 too.
+    """
     size = MATRIX_SIZES[device]
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    dtype = torch.bfloat16 if device != "cpu" or has_bf16_instructions() else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     torch.mm(left, right)
     spent = [measure_spent(device, lambda: torch.mm(left, right))[0] for _ in range(MATRIX_ROUNDS)]
     return 2.0 * size**3 / min(each.wall_s for each in spent) / 1e12

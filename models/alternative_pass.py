@@ -21,6 +21,7 @@ from models.alternatives import (
     build_alternative_prompt,
 )
 from models.claimed_noise import has_noise, open_claimed_noise
+from models.foreign_text import compute_text_columns
 from models.forward import project_unrounded
 from models.load import LoadedModel
 from models.reference import CHUNK_POSITIONS, check_reference_request, compute_answer_states, group_by_length
@@ -28,7 +29,7 @@ from models.requests import ChatMessage, ReferenceRequest
 from models.sampler import filter_logits
 from models.samplers_seeded import Noise
 from models.token_statistics import round_column
-from models.variant_weights import WeightsShelf
+from models.variant_weights import WeightsShelf, has_same_tokens
 from scoring.errors import InvalidInput
 from scoring.evidence.greedy import GREEDY_TEMPERATURE
 
@@ -91,8 +92,8 @@ def compute_alternative_columns(
         if not isinstance(prompt, SkippedAlternative)
     }
     served = _open_weights(loaded, alternative, shelf) if changed else loaded
-    if isinstance(served, SkippedAlternative):
-        return [served] * len(requests)
+    if alternative.kind == KIND_SIBLING and not has_same_tokens(loaded, served):
+        return compute_text_columns(loaded, served, requests, conversations)
     found = dict(zip(changed, compute_columns(served, list(changed.values())), strict=True))
     return [prompt if isinstance(prompt, SkippedAlternative) else found[at] for at, prompt in enumerate(prompts)]
 
@@ -168,9 +169,7 @@ def _compute_filtered_logprob(logits: Any, place: ClaimedPosition) -> float:
     return float(kept[place.token]) / request.temperature - float(torch.logsumexp(values, dim=0))
 
 
-def _open_weights(
-    loaded: LoadedModel, alternative: Alternative, shelf: WeightsShelf | None
-) -> LoadedModel | SkippedAlternative:
+def _open_weights(loaded: LoadedModel, alternative: Alternative, shelf: WeightsShelf | None) -> LoadedModel:
     shelf = shelf or WeightsShelf(loaded)
     value = str(alternative.parameters[0][1])
     if alternative.kind == KIND_WEIGHTS:
@@ -178,10 +177,7 @@ def _open_weights(
     if alternative.kind == KIND_NUMERICS:
         return shelf.open_numerics(value)
     if alternative.kind == KIND_SIBLING:
-        try:
-            return shelf.open_sibling(value)
-        except InvalidInput as error:
-            return SkippedAlternative(reason=str(error))
+        return shelf.open_sibling(value)
     return loaded
 
 

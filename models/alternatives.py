@@ -51,12 +51,14 @@ class AlternativeColumns:
 
     `logprob` is at the request's temperature and filter (-inf when the filter removed the token); for temperature 0 it
     is at `scoring.evidence.greedy.GREEDY_TEMPERATURE`, so that numerics exclude nothing. `margin` and `gap`
-    are None without seed, and use the noise of the claim.
+    are None without seed, and use the noise of the claim. `is_whole`: the alternative reads other tokens, so that only
+    the answer from its beginning on has a probability, and no window in the middle.
     """
 
     logprob: tuple[float, ...]
     margin: tuple[float, ...] | None
     gap: tuple[float, ...] | None
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,8 @@ SECOND_RUN = Alternative(id="second-run", kind=KIND_NUMERICS, parameters=(("dtyp
 """The claimed weights once more in other numerics: no cheat, but the measure of a request's own noise."""
 
 
-def list_alternatives(loaded: LoadedModel, siblings: Sequence[str] = ()) -> list[Alternative]:
-    """Return the alternatives to a claimed model in a fixed order, that model's own siblings last.
+def list_alternatives(loaded: LoadedModel) -> list[Alternative]:
+    """Return the alternatives to a claimed model in a fixed order, other models left out (`models.siblings`).
 
     Those that need a chat template are left out for a model without one.
     """
@@ -88,10 +90,6 @@ def list_alternatives(loaded: LoadedModel, siblings: Sequence[str] = ()) -> list
     found += [
         Alternative(id=f"last-{count}-tokens", kind=KIND_TRUNCATED_CONTEXT, parameters=(("tokens", count),))
         for count in CONTEXT_TOKENS
-    ]
-    found += [
-        Alternative(id=f"sibling-{number}", kind=KIND_SIBLING, parameters=(("model", name),))
-        for number, name in enumerate(siblings)
     ]
     return found
 
@@ -127,8 +125,12 @@ def _render(loaded: LoadedModel, kind: str, value: str, messages: Sequence[ChatM
         return render_prompt(loaded, _hide_prompt(messages, value))
     if value == TEMPLATE_NONE:
         return encode_text(loaded, "\n\n".join(message.content for message in messages) + "\n\n")
-    lines = "".join(f"{message.role}: {message.content}\n" for message in messages)
-    return encode_text(loaded, lines + "assistant:")
+    return encode_text(loaded, render_role_lines(messages))
+
+
+def render_role_lines(messages: Sequence[ChatMessage]) -> str:
+    """Return a conversation as lines that begin with who speaks, up to where the assistant is to."""
+    return "".join(f"{message.role}: {message.content}\n" for message in messages) + "assistant:"
 
 
 def _hide_prompt(messages: Sequence[ChatMessage], text: str) -> list[ChatMessage]:

@@ -6,12 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.activation_format import ActivationProof
-from models.alternatives import (
-    KIND_SIBLING,
-    KIND_WEIGHTS,
-    SECOND_RUN,
-    AlternativeColumns,
-)
+from models.alternatives import KIND_WEIGHTS, SECOND_RUN, AlternativeColumns
 from models.load import decode_tokens, render_prompt
 from models.passes import Passes
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
@@ -20,7 +15,6 @@ from models.token_bytes import TokenBytes
 from models.tolerances import compute_answer_pits, skip_repeated
 from scoring.evidence.channels import AnswerColumns, mix_other_weights
 
-WEIGHTS_KINDS = (KIND_WEIGHTS, KIND_SIBLING)
 FIT_STEPS = 6
 FIT_BORDER = 0.005
 GOLDEN = 0.618
@@ -96,9 +90,9 @@ class ReferenceModel:
     def examine(self, claims: Sequence[Claim], bounded: Collection[str], explained: int) -> list[AnswerColumns]:
         """Return the columns of each claim, with the alternatives that apply to it; one prefill each.
 
-        `bounded` alternatives are bet on and run on every claim. Other prompts only help to explain, and are run on the
-        first `explained` claims; other weights without a bound are left out. With SECOND_RUN among the bounded ones
-        every seeded claim is run once more in other numerics.
+        `bounded` alternatives are bet on and run on every claim. Other prompts and models only help to explain, and are
+        run on the first `explained` claims; other weights without a bound are left out. With SECOND_RUN among the
+        bounded ones every seeded claim is run once more in other numerics.
         """
         requests = [claim.request for claim in claims]
         tokens = [
@@ -108,7 +102,7 @@ class ReferenceModel:
         found: list[dict[str, Any]] = [{} for _ in claims]
         for alternative in self.alternatives:
             is_bounded = alternative.id in bounded
-            count = len(claims) if is_bounded else 0 if alternative.kind in WEIGHTS_KINDS else explained
+            count = len(claims) if is_bounded else 0 if alternative.kind == KIND_WEIGHTS else explained
             # Only other weights are compared with the seed: the noise of a prompt's alternatives costs as much again.
             asked = requests if alternative.kind == KIND_WEIGHTS else [_forget_seed(request) for request in requests]
             messages = [claim.messages for claim in claims[:count]]
@@ -227,7 +221,11 @@ def cut_columns(columns: AnswerColumns, start: int, size: int, max_tokens: int) 
 
     return AnswerColumns(
         tokens=cut(columns.tokens),
-        alternatives={name: cut(item) for name, item in columns.alternatives.items()},
+        alternatives={
+            name: cut(item)
+            for name, item in columns.alternatives.items()
+            if start == 0 or not getattr(item, "is_whole", False)
+        },
         max_tokens=max_tokens,
         pits=None if columns.pits is None else columns.pits[start:stop],
         returned=None if columns.returned is None else columns.returned[start:stop],

@@ -23,7 +23,7 @@ from models.requests import SAMPLER_GUMBEL
 from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
-from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, CHANNELS, SEEDED, TEXT, get_channel
+from scoring.evidence.channel_ids import CHANNELS, SEEDED, TEXT, get_channel, is_audited, is_sibling
 from scoring.evidence.profile import (
     ALL,
     ENGINE_TRANSFORMERS,
@@ -45,6 +45,8 @@ ONE_OVER_DELTA = 10_000_000
 BOUND_PLACES = 160
 """Shares of delta in a main cell, one a statistic. More than there are statistics: a profile that was made when 110
 shared it, with 83 of them, leaves room for what extensions add (83 / 110 + 39 / 160 < 1)."""
+SIBLING_PLACES = 4_800
+"""The same of models that somebody names, whose number is not known beforehand: MAX_SIBLINGS of them fit as well."""
 VERIFIER_BATCH = 16
 
 
@@ -85,7 +87,7 @@ def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: C
         raise InvalidInput("the profile is of another model", "extend")
     if (base.max_tokens, base.temperature_ppm, base.top_p_ppm) != envelope or base.strata != STRATA_V2:
         raise InvalidInput("the profile was made in another envelope", "extend")
-    names = [item.id for item in list_calibrated_alternatives(verifier)]
+    names = [item.id for item in list_calibrated_alternatives(verifier, task.siblings)]
     measured = {cell.name: cell for cell in _build_cells(task, collection, names, verifier.device).values()}
     missing = [cell.name for cell in base.cells if cell.role == MAIN and cell.name not in measured]
     if missing:
@@ -107,7 +109,7 @@ def _extend_cell(cell: Cell, measured: Cell | None, known: Container[str]) -> Ce
 def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
     """Return the profile of what a collection holds; raises InvalidInput when some cell has no answers."""
     verifier = load_outline(task.model) if task.is_server else _load(task)
-    names = [item.id for item in list_calibrated_alternatives(verifier)]
+    names = [item.id for item in list_calibrated_alternatives(verifier, task.siblings)]
     cells = _build_cells(task, collection, names, SERVER if task.is_server else verifier.device)
     profile = ToleranceProfile(
         model=task.model,
@@ -141,10 +143,14 @@ def _build_cells(
     task: AuditCalibration, collection: Collection, names: Sequence[str], device: str
 ) -> dict[ProviderCell, Cell]:
     """Return the measured cells, with the statistics that every main cell has in every stratum."""
+
     # One bound for each place and main cell; what has few requests is covered, not bounded.
-    log_one_over_delta = compute_log_share(ONE_OVER_DELTA, len(task.cells) * BOUND_PLACES)
+    def find_log(statistic: str) -> float:
+        places = SIBLING_PLACES if is_sibling(statistic) else BOUND_PLACES
+        return compute_log_share(ONE_OVER_DELTA, len(task.cells) * places)
+
     measured = {
-        cell: measure(_read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, log_one_over_delta)
+        cell: measure(_read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, find_log)
         for cell in (*task.cells, *task.wide_cells)
     }
     empty = [cell.name for cell, items in measured.items() if not items]
@@ -207,7 +213,7 @@ def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest
 
 
 def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Sequence[HonestRequest]) -> int:
-    known = {name: mu for name, mu in mu_ppm.items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+    known = {name: mu for name, mu in mu_ppm.items() if is_audited(name) and mu < PPM}
     wealth = build_wealth(build_audit_plan(known, channels, covers_all_settings=False))
     peak = 0.0
     for request in requests:

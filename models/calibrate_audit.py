@@ -16,6 +16,7 @@ from typing import Any
 
 from models.alternatives import (
     KIND_HIDDEN_PROMPT,
+    KIND_SIBLING,
     KIND_WEIGHTS,
     KIND_WRONG_TEMPLATE,
     SECOND_RUN,
@@ -37,6 +38,7 @@ from models.load import LoadedModel, load_model, render_prompt
 from models.packing import pack_linears
 from models.passes import is_server, open_passes
 from models.requests import ChatMessage
+from models.siblings import find_siblings
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
@@ -87,7 +89,8 @@ class AuditCalibration:
     `greedy_requests` are asked again at temperature 0 in each main cell (of the hold-out: as many as it has at most).
     With the URL of a vLLM server as `reference` that server is the verifier, and there are no alternatives' passes.
     Passes of alternatives cost most: `alternatives` are those to run (None: all), on `alternative_requests` of a main
-    cell and on the same share of every other group (None: on all answers).
+    cell and on the same share of every other group (None: on all answers). `siblings` are other models by name, each an
+    alternative besides.
     """
 
     model: str = "bundled"
@@ -102,6 +105,7 @@ class AuditCalibration:
     greedy_requests: int = 1_000
     alternatives: tuple[str, ...] | None = None
     alternative_requests: int | None = None
+    siblings: tuple[str, ...] = ()
     max_tokens: int = 64
     temperature_ppm: int = PPM
     top_p_ppm: int = PPM
@@ -113,6 +117,8 @@ class AuditCalibration:
         for name in self.alternatives or ():
             if name not in known:
                 raise InvalidInput(f"{name[:40]!r} is none of {', '.join(sorted(known))}", "alternatives")
+        if self.siblings and self.is_server:
+            raise InvalidInput("with a server as the verifier there are no passes of other models", "siblings")
         if self.requests < 16 or self.hold_out < 8 or self.wide_requests < 8:
             raise InvalidInput("too few: 16 requests for a main cell, 8 for a wide one and the hold-out", "requests")
 
@@ -196,12 +202,13 @@ def _read_question(row: Any, task: AuditCalibration) -> Question:
     )
 
 
-def list_calibrated_alternatives(loaded: LoadedModel) -> list[Alternative]:
-    """Return the alternatives that a profile has bounds for, the most telling first."""
+def list_calibrated_alternatives(loaded: LoadedModel, siblings: Sequence[str] = ()) -> list[Alternative]:
+    """Return the alternatives that a profile has bounds for, the most telling first, other models last."""
     kinds = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_WRONG_TEMPLATE)
     order = {"int4": 0, "int6": 1, "int5": 2, "int8": 3}
     known = [item for item in list_alternatives(loaded) if item.kind in kinds]
-    return sorted(known, key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
+    known.sort(key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
+    return [*known, *find_siblings(loaded, siblings)]
 
 
 def get_collection_folder(model: str) -> Path:
@@ -231,8 +238,9 @@ def gather(
     if OWN_NOISE_ID not in known:
         for group, answers in drawn.items():
             gather_alternative(collection, group, answers, verifier, SECOND_RUN, shelf, progress)
-    for alternative in list_calibrated_alternatives(verifier):
-        if task.alternatives is not None and alternative.id not in task.alternatives:
+    for alternative in list_calibrated_alternatives(verifier, task.siblings):
+        is_wanted = task.alternatives is None or alternative.id in task.alternatives
+        if alternative.kind != KIND_SIBLING and not is_wanted:
             continue
         for group, answers in groups.items():
             wanted = list_statistics_of(alternative.id, is_greedy(group))

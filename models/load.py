@@ -13,6 +13,7 @@ from models.requests import ChatMessage
 from scoring.errors import InvalidInput, MissingExtra, Unavailable
 
 BUNDLED = "bundled"
+OUTLINE_DEVICE = "meta"
 ATTENTIONS = ("sdpa", "eager")
 DEVICES = ("auto", "cpu", "cuda")
 _WANTED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
@@ -80,11 +81,16 @@ def load_outline(name_or_path: str) -> LoadedModel:
         tokenizer=tokenizer,
         manifest=manifest or _describe(name_or_path, folder, model, tokenizer),
         dtype="none",
-        device="meta",
+        device=OUTLINE_DEVICE,
         attention="none",
         end_ids=_collect_end_ids(model, tokenizer),
         source=name_or_path,
     )
+
+
+def is_outline(loaded: LoadedModel) -> bool:
+    """Return whether a model is here without its weights."""
+    return loaded.device == OUTLINE_DEVICE
 
 
 def render_prompt(loaded: LoadedModel, messages: Sequence[ChatMessage]) -> list[int]:

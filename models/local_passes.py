@@ -16,6 +16,7 @@ from models.reference import check_reference_request, compute_answer_states, gro
 from models.requests import ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised
 from models.retokenise_seeded import find_sampled_tokens
+from models.siblings import find_siblings
 from models.sure_answer import find_sure_answer
 from models.token_bytes import TokenBytes
 from models.variant_weights import WeightsShelf
@@ -28,10 +29,10 @@ class LocalPasses:
 
     engine = ENGINE_TRANSFORMERS
 
-    def __init__(self, name: str, *, device: str = "auto", dtype: str = "bf16") -> None:
+    def __init__(self, name: str, *, device: str = "auto", dtype: str = "bf16", siblings: Sequence[str] = ()) -> None:
         self.loaded = load_model(name, dtype=dtype, device=device)
         pack_linears(self.loaded)
-        self.alternatives = list_alternatives(self.loaded)
+        self.alternatives = [*list_alternatives(self.loaded), *find_siblings(self.loaded, siblings)]
         self._shelf = WeightsShelf(self.loaded)
         self._states: dict[tuple[tuple[int, ...], tuple[int, ...]], Any] = {}
         """Hidden states of answers that were looked at under other sampling, [tokens, size], by prompt and answer."""

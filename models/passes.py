@@ -73,21 +73,22 @@ class Passes(Protocol):
         ...
 
 
-def open_passes(name: str, reference: str = "auto", api_key: str | None = None) -> Passes:
+def open_passes(name: str, reference: str = "auto", api_key: str | None = None, siblings: Sequence[str] = ()) -> Passes:
     """Return the passes of a reference: `auto`, `cpu`, `cuda`, or the URL of a vLLM server.
 
-    Raises what loading and connecting raise; InvalidInput for another reference.
+    `siblings` are other models by name, which run here in any case. Raises what loading and connecting raise;
+    InvalidInput for another reference.
     """
     if not is_server(reference):
         from models.local_passes import LocalPasses
 
-        return LocalPasses(name, device=reference)
+        return LocalPasses(name, device=reference, siblings=siblings)
     from models.reference_server import ReferenceServer
     from models.server_passes import ServerPasses
 
     server = ReferenceServer.connect(reference, api_key=api_key)
     try:
-        return ServerPasses(name, server, reference)
+        return ServerPasses(name, server, reference, siblings=siblings)
     except BaseException:
         server.close()
         raise

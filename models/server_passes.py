@@ -7,6 +7,7 @@ from typing import Any
 from models.activation_format import ActivationProof
 from models.alternatives import (
     KIND_HIDDEN_PROMPT,
+    KIND_SIBLING,
     KIND_TRUNCATED_CONTEXT,
     KIND_WRONG_TEMPLATE,
     Alternative,
@@ -21,8 +22,10 @@ from models.reference import check_reference_request
 from models.reference_server import ReferenceServer
 from models.requests import ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised
+from models.siblings import find_siblings
 from models.sure_answer import count_sure
 from models.token_bytes import TokenBytes
+from models.variant_weights import WeightsShelf
 from scoring.errors import InvalidInput
 from scoring.evidence.profile import ENGINE_VLLM, SERVER
 
@@ -38,10 +41,12 @@ class ServerPasses:
 
     engine = ENGINE_VLLM
 
-    def __init__(self, name: str, server: ReferenceServer, url: str) -> None:
+    def __init__(self, name: str, server: ReferenceServer, url: str, *, siblings: Sequence[str] = ()) -> None:
         self.loaded = load_outline(name)
         kinds = (KIND_HIDDEN_PROMPT, KIND_WRONG_TEMPLATE, KIND_TRUNCATED_CONTEXT)
-        self.alternatives = [item for item in list_alternatives(self.loaded) if item.kind in kinds]
+        listed = [item for item in list_alternatives(self.loaded) if item.kind in kinds]
+        self.alternatives = [*listed, *find_siblings(self.loaded, siblings)]
+        self._shelf = WeightsShelf(self.loaded)
         self._server = server
         self._url = url
         self._told: dict[tuple[tuple[int, ...], tuple[int, ...]], list[ToldPosition]] = {}
@@ -100,7 +105,11 @@ class ServerPasses:
     def run_alternative(
         self, alternative: Alternative, requests: Sequence[ReferenceRequest], messages: Sequence[Sequence[ChatMessage]]
     ) -> list[AlternativeColumns | SkippedAlternative]:
-        """Return the columns of each answer as an answer to another prompt."""
+        """Return the columns of each answer as one to another prompt, or of another model, which runs here."""
+        if alternative.kind == KIND_SIBLING:
+            from models.alternative_pass import compute_alternative_columns
+
+            return compute_alternative_columns(self.loaded, alternative, requests, messages, shelf=self._shelf)
         prompts = [
             build_alternative_prompt(self.loaded, alternative, request, conversation)
             for request, conversation in zip(requests, messages, strict=True)

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ from models.alternatives import SECOND_RUN
 from models.collection import ACTIVATIONS, REFERENCE, Answered, Collection
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
-from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, is_sibling
 from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, mix_other_weights
 from scoring.evidence.pit import compute_pits
 from scoring.evidence.profile import ALL, Measurement
@@ -111,11 +111,15 @@ def build_tokens(columns: Mapping[str, Any]) -> Any:
 
 
 def measure(
-    requests: Sequence[HonestRequest], strata: Sequence[str], log_one_over_delta: float
+    requests: Sequence[HonestRequest], strata: Sequence[str], find_log_one_over_delta: Callable[[str], float]
 ) -> tuple[Measurement, ...]:
-    """Bound the mean of every statistic over all requests (stratum "all") and within each stratum."""
+    """Bound the mean of every statistic over all requests (stratum "all") and within each stratum.
+
+    `find_log_one_over_delta` says how much error the bounds of a statistic are allowed.
+    """
     found = []
-    for statistic in CHANNEL_STATISTIC_IDS:
+    siblings = sorted({name for request in requests for name in request.statistics_ppm if is_sibling(name)})
+    for statistic in (*CHANNEL_STATISTIC_IDS, *siblings):
         for stratum in (ALL, *strata):
             values = [
                 request.statistics_ppm[statistic]
@@ -123,7 +127,7 @@ def measure(
                 if stratum in (ALL, request.stratum) and statistic in request.statistics_ppm
             ]
             if values:
-                found.append(build_measurement(stratum, statistic, values, log_one_over_delta))
+                found.append(build_measurement(stratum, statistic, values, find_log_one_over_delta(statistic)))
     return tuple(found)
 
 

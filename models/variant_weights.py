@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.convert import RECORD_NAME, get_cache_dir, hold_lock
-from models.load import LoadedModel, load_model
+from models.load import LoadedModel, is_outline, load_model
 from models.manifest import compute_file_digest
 from models.packing import pack_linears
 from models.variants import WEIGHT_VARIANTS, build_rounding, list_linear_layers
@@ -59,13 +59,14 @@ class WeightsShelf:
         return self._held
 
     def open_sibling(self, name_or_path: str) -> LoadedModel:
-        """Return another model that reads the same token ids; raises InvalidInput when its tokenizer differs."""
+        """Return another model, on the device of the claimed one (where only its outline is here: on any)."""
         if self._name != f"sibling:{name_or_path}" or self._held is None:
             self._drop()
             claimed = self._claimed
-            other = load_model(name_or_path, dtype=claimed.dtype, device=claimed.device, attn=claimed.attention)
-            if not has_same_tokens(claimed, other):
-                raise InvalidInput(f"{name_or_path} has another tokenizer than {claimed.manifest.name}", "sibling")
+            if is_outline(claimed):
+                other = load_model(name_or_path)
+            else:
+                other = load_model(name_or_path, dtype=claimed.dtype, device=claimed.device, attn=claimed.attention)
             self._hold(f"sibling:{name_or_path}", other)
         assert self._held is not None
         return self._held

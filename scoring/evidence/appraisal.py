@@ -74,6 +74,8 @@ class AuditEvidence:
     log_ratios: Mapping[str, float] = field(default_factory=dict)
     extra_prompt_tokens: tuple[int, ...] = ()
     contract_alarm: ContractAlarm = field(default_factory=build_contract_alarm)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The name of the model that an alternative is, where it is one."""
 
     def add(self, appraisal: AuditAppraisal) -> Self:
         """Return the evidence with one more appraisal."""
@@ -183,7 +185,7 @@ class AuditEvidence:
         for alternative, ratio in self.log_ratios.items():
             if ratio == 0.0:  # the claim itself, as a point of the grid, or an alternative that never applied
                 continue
-            name = describe_alternative(alternative, self.extra_prompt_tokens)
+            name = describe_alternative(alternative, self.extra_prompt_tokens, self.labels.get(alternative))
             names[name] = max(names.get(name, -math.inf), ratio)
         if self.wealth.compute_log() >= LOG_ALARM and max(names.values()) <= 0.0:
             names[UNKNOWN_NAME] = self.wealth.compute_log()
@@ -211,13 +213,20 @@ class AuditEvidence:
         return decision.verdict is Verdict.CONSISTENT and named <= set(decision.excluded)
 
 
-def build_evidence(plan: AuditPlan, alpha: float, is_calibrated: bool) -> AuditEvidence:
+def build_evidence(
+    plan: AuditPlan, alpha: float, is_calibrated: bool, labels: Mapping[str, str] | None = None
+) -> AuditEvidence:
     """Return the evidence before the first answer."""
-    return AuditEvidence(wealth=build_wealth(plan), log_threshold=-math.log(alpha), is_calibrated=is_calibrated)
+    return AuditEvidence(
+        wealth=build_wealth(plan),
+        log_threshold=-math.log(alpha),
+        is_calibrated=is_calibrated,
+        labels=labels or {},
+    )
 
 
-def describe_alternative(alternative: str, extra_prompt_tokens: tuple[int, ...] = ()) -> str:
-    """Return an alternative in words for people."""
+def describe_alternative(alternative: str, extra_prompt_tokens: tuple[int, ...] = (), label: str | None = None) -> str:
+    """Return an alternative in words for people; `label` is the name of the model that it is, if it is one."""
     if alternative in GRID_IDS:
         return _describe_settings(GRID_IDS.index(alternative))
     if alternative in OTHER_WEIGHTS_IDS:
@@ -231,7 +240,7 @@ def describe_alternative(alternative: str, extra_prompt_tokens: tuple[int, ...] 
         return "another chat template"
     if alternative.startswith("last-"):
         return f"context cut to its {alternative.replace('-', ' ')}"
-    return f"another model ({alternative})"
+    return f"another model ({label or alternative})"
 
 
 def _describe_settings(index: int) -> str:

@@ -27,7 +27,6 @@ from scoring.errors import InvalidInput
 from scoring.evidence.algebra import add_logs, minimise_logs
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
-    CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
     GRID_IDS,
     LOGPROBS_IDS,
@@ -44,6 +43,8 @@ from scoring.evidence.channel_ids import (
     find_ratio_cap,
     get_channel,
     holds_for_all,
+    is_audited,
+    is_sibling,
     list_greedy_ids,
     list_text_ids,
 )
@@ -139,7 +140,9 @@ _GROUPS = (
     (1, list_greedy_ids(WEIGHTS_ALTERNATIVES)),
     (1, ACTIVATIONS_IDS),
 )
-"""Statistics that share a part of their channel's wealth equally, and that part in relation to its siblings'."""
+"""Statistics that share a part of their channel's wealth equally, and that part in relation to those beside it."""
+SIBLINGS_WEIGHT = 4
+"""The part of the models that the auditor names, together."""
 
 
 def build_audit_plan(
@@ -153,12 +156,12 @@ def build_audit_plan(
     `slash_grade` names those whose bound is good enough to take stake for (`profile.list_slash_grade`). Raises
     InvalidInput for an unknown statistic or when nothing is left to bet on.
     """
-    unknown = sorted(mu_ppm.keys() - set(CHANNEL_STATISTIC_IDS))
+    unknown = sorted(name for name in mu_ppm if not is_audited(name))
     if unknown:
         raise InvalidInput(f"unknown statistic {unknown[0]!r}", "statistics")
     groups = [
         (weight, kept)
-        for weight, group in _GROUPS
+        for weight, group in (*_GROUPS, (SIBLINGS_WEIGHT, tuple(filter(is_sibling, mu_ppm))))
         if (kept := [name for name in group if name in mu_ppm and get_channel(name) in channels])
     ]
     if not groups:
@@ -188,15 +191,17 @@ def _raise_bound(name: str, mu_ppm: int) -> int:
 class Unit:
     """One window of an answer: statistics in ppm by id, for the claimed sampling and for other members of the null.
 
-    `is_drawn`: its prompt is a draw of the generator that the bounds were calibrated on.
+    `is_drawn`: its prompt is a draw of the generator that the bounds were calibrated on. `is_missing`: the answer was
+    asked for and did not come, and every statistic counts as 0.
     """
 
     statistics_ppm: Mapping[str, int]
     by_settings: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     is_drawn: bool = True
+    is_missing: bool = False
 
 
-MISSING = Unit(statistics_ppm=dict.fromkeys(CHANNEL_STATISTIC_IDS, 0))
+MISSING = Unit(statistics_ppm={}, is_missing=True)
 """An answer that was asked for and did not come."""
 
 
@@ -228,7 +233,7 @@ class Wealth:
             gains = compute_gains(self.plan, unit, settings)
             early[settings] = tuple(map(sum, zip(self.early[settings], gains, strict=True)))
         late = self._add_late(compute_gains(self.plan, unit))
-        is_seeded = any(get_channel(name) == SEEDED for name in unit.statistics_ppm)
+        is_seeded = unit.is_missing or any(get_channel(name) == SEEDED for name in unit.statistics_ppm)
         seeded_units = self.seeded_units + is_seeded
         return replace(
             self,
@@ -323,7 +328,7 @@ def compute_gains(plan: AuditPlan, unit: Unit, settings: int | None = None) -> l
     found = unit.statistics_ppm if settings is None else unit.by_settings.get(settings, {})
     gains = []
     for statistic, share in plan.bets:
-        g_ppm = found.get(statistic.id)
+        g_ppm = 0 if unit.is_missing else found.get(statistic.id)
         mu_ppm = statistic.mu_ppm
         if settings is not None:
             if g_ppm is None and holds_for_all(statistic.id):

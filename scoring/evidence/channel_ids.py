@@ -3,6 +3,7 @@
 A formula never changes under the same id. What the statistics are is in `scoring.evidence.channels`.
 """
 
+import re
 from collections.abc import Sequence
 
 from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
@@ -63,6 +64,21 @@ def list_greedy_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"greedy-{name}-c{cap}-v1" for name in alternatives for cap in CAPS)
 
 
+_SIBLING = re.compile(r"sibling-[0-9a-f]{16}")
+MAX_SIBLINGS = 4
+
+
+def build_sibling_name(manifest_digest: bytes) -> str:
+    """Return the name of the alternative that another model, told by its manifest, is served instead."""
+    return f"sibling-{manifest_digest[:8].hex()}"
+
+
+def is_sibling(statistic_id: str) -> bool:
+    """Return whether a statistic is the ratio of another model: there is one for each that somebody names."""
+    match = _SIBLING.search(statistic_id)
+    return match is not None and statistic_id in list_text_ids((match[0],))
+
+
 CHANNEL_STATISTIC_IDS = (
     *SEEDED_IDS,
     OWN_NOISE_ID,
@@ -74,7 +90,7 @@ CHANNEL_STATISTIC_IDS = (
     *list_greedy_ids(WEIGHTS_ALTERNATIVES),
     *ACTIVATIONS_IDS,
 )
-"""Every statistic of an audit, in the order of a profile."""
+"""Every statistic of an audit but those of siblings, in the order of a profile."""
 
 _GREEDY_RATIO_IDS = list_greedy_ids(WEIGHTS_ALTERNATIVES)
 _RATIO_CAPS = {
@@ -96,8 +112,18 @@ def list_statistics_of(alternative: str, is_greedy: bool) -> tuple[str, ...]:
     return (*seeded, *list_text_ids((alternative,)))
 
 
+def is_audited(statistic_id: str) -> bool:
+    """Return whether it is a statistic of an audit."""
+    return statistic_id in _AUDITED or is_sibling(statistic_id)
+
+
+_AUDITED = frozenset(CHANNEL_STATISTIC_IDS)
+
+
 def find_ratio_cap(statistic_id: str) -> int | None:
     """Return the cap of a likelihood ratio, None for a statistic that is none."""
+    if is_sibling(statistic_id):
+        return next(cap for cap in CAPS if statistic_id.endswith(f"-c{cap}-v1"))
     return _RATIO_CAPS.get(statistic_id)
 
 

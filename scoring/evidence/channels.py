@@ -62,8 +62,9 @@ SEED_NOISE = 0.1
 MARGIN_LIMIT = 2.0
 
 _POWERS = tuple(power / 20 for power in GRID_POWERS)
-LEAST_GREEDY = -8.0
-"""As an explanation no answer counts for less: the variant that is served may be made otherwise than ours."""
+LEAST_RATIO = -8.0
+"""At temperature 0, and of a model with other tokens, no answer counts for less as an explanation: what is served may
+be made otherwise than ours, and its text be cut otherwise."""
 _UNFILTERED = range(0, len(GRID_IDS), len(GRID_TOP_PS_PPM))
 _OTHER_PLACES = tuple(len(GRID_TOP_PS_PPM) * GRID_POWERS.index(power) for power in OTHER_WEIGHTS_POWERS)
 _TEMPERATURES = (*((place, place) for place in _UNFILTERED), *pairwise(_UNFILTERED))
@@ -278,7 +279,7 @@ def _compute_pit_ratios(answer: AnswerColumns) -> dict[str, float]:
 def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
     """Return the log likelihood ratio (nats) of the answer under each text alternative against the claim."""
     if answer.is_greedy:
-        return {name: max(ratio, LEAST_GREEDY) for name, ratio in _compute_greedy_ratios(answer).items()}
+        return {name: max(ratio, LEAST_RATIO) for name, ratio in _compute_greedy_ratios(answer).items()}
     limit = answer.max_tokens
     rows = answer.tokens.grid_logprob[:limit]
     claimed = _get_claimed(answer)
@@ -287,10 +288,10 @@ def compute_log_ratios(answer: AnswerColumns) -> dict[str, float]:
         for index, name in enumerate(GRID_IDS)
         if index != answer.settings
     }
-    told = {name: alternative.logprob[:limit] for name, alternative in answer.alternatives.items()}
-    for name, values in told.items():
-        pairs = zip(values, claimed, strict=True)
-        ratios[name] = sum(_compare(value, claim) for value, claim in pairs)
+    for name, alternative in answer.alternatives.items():
+        pairs = zip(alternative.logprob[:limit], claimed, strict=True)
+        ratio = sum(_compare(value, claim) for value, claim in pairs)
+        ratios[name] = max(ratio, LEAST_RATIO) if getattr(alternative, "is_whole", False) else ratio
     return ratios
 
 

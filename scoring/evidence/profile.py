@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
 from scoring.errors import InvalidInput
-from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, find_ratio_cap
+from scoring.evidence.channel_ids import find_ratio_cap, is_audited
 from scoring.evidence.statistics import STATISTIC_IDS
 from scoring.hashing import keccak256
 from scoring.records import PPM
@@ -20,7 +20,6 @@ MAIN, WIDE = "main", "wide"
 """A main cell is bounded by its own requests; a wide one (batch 1, other engines) has few, and its mean is covered."""
 ALL = "all"
 """The stratum of all drawn prompts together, in the shares in which the generator draws them."""
-KNOWN_STATISTIC_IDS = frozenset((*STATISTIC_IDS, *CHANNEL_STATISTIC_IDS))
 CPU, SERVER = "cpu", "server"
 """Devices of a cell: of a CPU it matters which, of a server that is reached over HTTP no more is known."""
 ENGINE_TRANSFORMERS, ENGINE_VLLM = "transformers", "vllm"
@@ -44,7 +43,7 @@ class Measurement(Record):
 
     def __post_init__(self) -> None:
         super(Measurement, self).__post_init__()
-        if self.statistic not in KNOWN_STATISTIC_IDS:
+        if self.statistic not in STATISTIC_IDS and not is_audited(self.statistic):
             raise InvalidInput(f"unknown statistic {self.statistic!r}", "statistic")
         if self.n < 1:
             raise InvalidInput("measured on no request", "n")

@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 
 from models import profiles
-from models.audit_profile import BOUND_PLACES, run
+from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
 from scoring.evidence.audit import build_audit_plan
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
+    CAPS,
     CHANNEL_STATISTIC_IDS,
     GREEDY_IDS,
     LOGPROBS_IDS,
+    MAX_SIBLINGS,
     OWN_NOISE_ID,
     TEXT_ANY_ID,
+    is_sibling,
     list_greedy_ids,
 )
 from scoring.evidence.profile import ALL, ToleranceProfile
@@ -128,6 +131,31 @@ def test_an_extension_runs_no_pass_for_bounds_that_are_there(made, tmp_path):
     heard = []
     run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what), profile)
     assert {what.split()[0] for what in heard} == {"reference"}
+
+
+@pytest.mark.slow
+def test_an_extension_by_another_model_adds_its_ratios_and_runs_nothing_else(made, tmp_path):
+    task, folder, profile = made
+    from models.load import load_model
+    from models.variants import apply_variant
+
+    pruned = apply_variant(load_model("bundled", dtype="bf16", device="cpu"), "drop-layer")
+    pruned.model.config.num_hidden_layers = len(pruned.model.model.layers)
+    pruned.model.save_pretrained(tmp_path / "pruned")
+    pruned.tokenizer.save_pretrained(tmp_path / "pruned")
+    shutil.copytree(folder / "work", tmp_path / "work")
+    heard = []
+    named = replace(task, siblings=(str(tmp_path / "pruned"),))
+    extended = run(named, tmp_path / "p.json", tmp_path / "work", lambda *said: heard.append(said[2]), profile)
+    added = extended.compute_mu_ppm().keys() - profile.compute_mu_ppm().keys()
+    assert len(added) == len(CAPS) and all(map(is_sibling, added))
+    assert {what.split()[0] for what in heard} == {next(iter(added)).removeprefix("text-").split("-c")[0]}
+    assert leave_out(extended, added) == profile
+
+
+def test_other_models_bounds_fit_into_delta_beside_an_extended_profile_s():
+    # 83 of the shipped profile's first 110 shares, then 39 of BOUND_PLACES: see the test of extended profiles.
+    assert 83 / 110 + 39 / BOUND_PLACES + MAX_SIBLINGS * len(CAPS) / SIBLING_PLACES < 1.0
 
 
 OTHERS = {

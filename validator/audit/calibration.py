@@ -1,6 +1,6 @@
 """The bounds that an audit bets with: from which profile, and what a proof from them is good for on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,7 +8,7 @@ from models.passes import Passes
 from models.profiles import find_profile
 from models.tolerances import describe_processor
 from scoring.errors import InvalidInput
-from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, list_text_ids
 from scoring.evidence.profile import CPU, MIN_REQUESTS, ToleranceProfile
 from scoring.records import PPM
 
@@ -37,14 +37,14 @@ class Calibration:
     profile: ToleranceProfile | None
     verifier: Verifier
 
-    @property
-    def mu_ppm(self) -> dict[str, int]:
-        """Return the bound of each statistic that there is one for."""
+    def find_bounds(self, siblings: Sequence[str] = ()) -> dict[str, int]:
+        """Return the bound in ppm of each statistic that there is one for; `siblings` are the other models in play."""
+        own = list_text_ids(siblings)
         if self.profile is None:
-            return dict.fromkeys(CHANNEL_STATISTIC_IDS, UNCALIBRATED_MU_PPM)
+            return dict.fromkeys((*CHANNEL_STATISTIC_IDS, *own), UNCALIBRATED_MU_PPM)
         known: Mapping[str, int] = self.profile.compute_mu_ppm()
-        # A bound of 1 is no bound: such a statistic is left out.
-        return {name: mu for name, mu in known.items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
+        # A bound of 1 is no bound, and what is not run is not bet on.
+        return {name: mu for name, mu in known.items() if (name in CHANNEL_STATISTIC_IDS or name in own) and mu < PPM}
 
     @property
     def is_own(self) -> bool:

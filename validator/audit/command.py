@@ -112,6 +112,7 @@ def _build_settings(options: AuditOptions, plan: ProbingPlan) -> ExaminerSetting
         claim=plan.claim,
         alpha=plan.alpha,
         alternatives=plan.alternatives,
+        siblings=plan.siblings,
         expected_requests=plan.requests,
         generator=plan.generator,
         profile=read_profile(options),

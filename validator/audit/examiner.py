@@ -15,6 +15,7 @@ from models.answer_pass import Claim as ClaimedAnswer
 from models.answer_pass import ReferenceModel, cut_columns
 from models.passes import Passes, open_passes
 from models.requests import GRID, SEEDED_SAMPLERS
+from models.siblings import get_labels
 from scoring.errors import Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
 from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
@@ -55,6 +56,7 @@ class ModelExaminer:
     def __init__(self, settings: ExaminerSettings, passes: Passes) -> None:
         self._settings = settings
         self._model = ReferenceModel(passes, alternatives=settings.alternatives)
+        self._labels = get_labels(self._model.alternatives)
         manifest = passes.loaded.manifest
         self._digest = manifest.compute_digest()
         self._calibration = choose_calibration(settings.profile, self._digest, Verifier.describe(passes))
@@ -75,13 +77,13 @@ class ModelExaminer:
             profile_digest=profile.compute_digest() if profile else None,
             cell=passes.cell,
             calibration=self._calibration.describe(),
-            alternatives=tuple(item.id for item in self._model.alternatives),
+            alternatives=tuple(self._labels.get(item.id, item.id) for item in self._model.alternatives),
         )
 
     def begin(self, channels: Sequence[str]) -> AuditEvidence:
         """Return the evidence before the first appraisal."""
         plan = build_audit_plan(
-            self._calibration.mu_ppm,
+            self._calibration.find_bounds(tuple(self._labels)),
             [channel for channel in channels if channel in CHANNELS],
             self._settings.claim is Claim.WEIGHTS,
             self._calibration.slash_grade,
@@ -89,7 +91,8 @@ class ModelExaminer:
         self._reader.reads_greedy = any(get_channel(statistic.id) == GREEDY for statistic in plan.statistics)
         self._examined, self._amended, self._fitted = [], {}, None
         self._contracts = ContractChecker(self._model)
-        self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated=self._calibration.profile is not None)
+        is_calibrated = self._calibration.profile is not None
+        self._evidence = build_evidence(plan, self._settings.alpha, is_calibrated, self._labels)
         return self._evidence
 
     def identify_sampler(self, exchanges: Sequence[Exchange]) -> str | None:
@@ -266,7 +269,7 @@ def _telling_failures() -> Iterator[None]:
 @contextmanager
 def open_examiner(settings: ExaminerSettings) -> Iterator[ModelExaminer]:
     """Open the reference for an audit; raises InvalidInput for one that is neither a device nor a URL."""
-    passes = open_passes(settings.model, settings.reference, settings.reference_key)
+    passes = open_passes(settings.model, settings.reference, settings.reference_key, settings.siblings)
     try:
         yield ModelExaminer(settings, passes)
     finally:

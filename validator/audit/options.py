@@ -36,6 +36,7 @@ class AuditOptions:
     reference: str = "auto"
     reference_key_env: str | None = None
     profile_path: Path | None = None
+    siblings: tuple[str, ...] = ()
     alpha: float | None = None
     max_requests: int | None = None
     budget_tokens: int | None = None
@@ -101,6 +102,7 @@ class AuditOptions:
             ("--reference", None if self.reference == "auto" else self.reference),
             ("--reference-key-env", self.reference_key_env),
             ("--profile", self.profile_path),
+            *(("--sibling", name) for name in self.siblings),
             ("--alpha", self.alpha),
             ("--max-requests", self.max_requests),
             ("--budget-tokens", self.budget_tokens),
@@ -148,6 +150,7 @@ def resolve_plan(options: AuditOptions) -> ProbingPlan:
         claim=options.claim or Claim.WEIGHTS,
         one_over_alpha=1_000_000 if options.alpha is None else parse_alpha(options.alpha),
         requests=options.max_requests or DEFAULT_REQUESTS,
+        siblings=options.siblings,
         **({} if options.writes_prompts else {"generator": GENERATOR_ID, "strata": STRATA}),
     )
     if options.plan_path is None:
@@ -168,9 +171,11 @@ def check_agreement(options: AuditOptions, plan: ProbingPlan, *, allows_requests
         ("--claim", options.claim, plan.claim),
         ("--alpha", alpha, plan.one_over_alpha),
         ("--max-requests", requests, plan.requests),
+        ("--sibling", options.siblings or None, plan.siblings),
     ):
         if wanted is not None and wanted != fixed:
-            raise InvalidInput(f"the plan says {fixed}: leave the option out, or make another plan", name)
+            said = ", ".join(fixed) or "none" if isinstance(fixed, tuple) else fixed
+            raise InvalidInput(f"the plan says {said}: leave the option out, or make another plan", name)
 
 
 def extend_plan(options: AuditOptions, plan: ProbingPlan) -> ProbingPlan:

@@ -15,6 +15,7 @@ from scoring import canonical
 from scoring.canonical import Json
 from scoring.eip712 import parse_hex
 from scoring.errors import InvalidInput
+from scoring.evidence.channel_ids import MAX_SIBLINGS
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2
 from scoring.probes import GENERATOR_ID, STRATA
@@ -25,6 +26,8 @@ FORMAT = "quiver-audit-plan-v1"
 MAX_PLAN_BYTES = 64 * 1024
 MAX_REQUESTS = 10_000
 MAX_ANSWER_TOKENS = 4096
+MAX_NAME = 1000
+"""Characters of a model's name, which may be a path."""
 DEFAULT_REQUESTS = 200
 DEFAULT_MAX_TOKENS = 64
 GREEDY_EVERY = 4
@@ -41,7 +44,8 @@ _MEMBERS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbingPlan:
     """The plan of one audit. It is the envelope (`ProbeLimits`) of the probe generator; `alternatives` None means all
-    that the model has. Probabilities in ppm, `requests` repeats and failures included.
+    that the model has; `siblings` are other models that may be served, by name, each an alternative besides.
+    Probabilities in ppm, `requests` repeats and failures included.
     """
 
     seed: bytes
@@ -55,6 +59,7 @@ class ProbingPlan:
     claim: Claim = Claim.WEIGHTS
     one_over_alpha: int = 1_000_000
     alternatives: tuple[str, ...] | None = None
+    siblings: tuple[str, ...] = ()
     generator: str = GENERATOR_ID_V2
 
     def __post_init__(self) -> None:
@@ -67,6 +72,8 @@ class ProbingPlan:
             (self.temperature_min_ppm, self.temperature_max_ppm), 0, int(MAX_TEMPERATURE * PPM), "temperature_ppm"
         )
         _check_interval((self.top_p_min_ppm, self.top_p_max_ppm), 1, PPM, "top_p_ppm")
+        if len(self.siblings) > MAX_SIBLINGS or len(set(self.siblings)) != len(self.siblings):
+            raise InvalidInput(f"expected at most {MAX_SIBLINGS} models, each once", "siblings")
         if self.generator not in GENERATORS:
             raise InvalidInput(f"there are {', '.join(GENERATORS)}", "generator")
         known = GENERATORS[self.generator]
@@ -113,6 +120,8 @@ class ProbingPlan:
             "claim": self.claim.value,
             "one_over_alpha": self.one_over_alpha,
             "alternatives": None if self.alternatives is None else list(self.alternatives),
+            # Left out when there are none: a plan without them has the digest that it had before there were any.
+            **({"siblings": list(self.siblings)} if self.siblings else {}),
         }
 
     def encode(self) -> bytes:
@@ -124,7 +133,7 @@ class ProbingPlan:
         """Read a plan's document strictly; raises InvalidInput with the field's name."""
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise InvalidInput(f"expected {FORMAT!r}", "format")
-        for name in (*(set(value) - set(_MEMBERS)), *(set(_MEMBERS) - set(value))):
+        for name in (*(set(value) - {*_MEMBERS, "siblings"}), *(set(_MEMBERS) - set(value))):
             raise InvalidInput("unknown member" if name in value else "is missing", name[:80])
         temperature, top_p = (_parse_interval(value[name], name) for name in ("temperature_ppm", "top_p_ppm"))
         if value["claim"] not in list(Claim):
@@ -141,6 +150,7 @@ class ProbingPlan:
             claim=Claim(value["claim"]),
             one_over_alpha=value["one_over_alpha"],
             alternatives=_parse_names(value["alternatives"], "alternatives"),
+            siblings=_parse_names(value.get("siblings", []), "siblings", MAX_NAME) or (),
             generator=value["generator"],
         )
 
@@ -168,10 +178,10 @@ def _parse_interval(value: object, field: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _parse_names(value: object, field: str) -> tuple[str, ...] | None:
+def _parse_names(value: object, field: str, longest: int = 80) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or any(not isinstance(item, str) or not 0 < len(item) <= 80 for item in value):
+    if not isinstance(value, list) or any(not isinstance(item, str) or not 0 < len(item) <= longest for item in value):
         raise InvalidInput("expected a list of names or null", field)
     return tuple(value)
 

@@ -246,8 +246,10 @@ class ExaminerSettings:
     """What an examiner is made for; `validator.audit.examiner.open_examiner(settings)` is a context manager of one.
 
     `reference` is auto, cpu, cuda or the URL of a vLLM server, `reference_key` that server's API key; `alternatives`
-    None takes all that the model has; `expected_requests` bounds how many outcomes will come (the budget); `generator`
-    is that of the plan's prompts, None when nothing is known of it; `profile` None takes the shipped one."""
+    None takes all that the model has; `siblings` are other models by name; `expected_requests` bounds how many outcomes
+    will come (the budget); `generator` is that of the plan's prompts, None when nothing is known of it; `profile` None
+    takes the shipped one.
+    """
 
     model: str
     reference: str = "auto"
@@ -255,6 +257,7 @@ class ExaminerSettings:
     claim: Claim = Claim.WEIGHTS
     alpha: float = 1e-6
     alternatives: tuple[str, ...] | None = None
+    siblings: tuple[str, ...] = ()
     expected_requests: int | None = None
     generator: str | None = None
     profile: ToleranceProfile | None = None

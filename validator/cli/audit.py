@@ -33,6 +33,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--reference-key-env", metavar="NAME", help="The environment variable with that server's API key.")
 @click.option("--profile", "profile_path", type=FILE, help="A tolerance profile that `quiver model calibrate` made.")
+@click.option(
+    "--sibling",
+    "siblings",
+    metavar="MODEL",
+    multiple=True,
+    help="Another model that may be served instead: it is found sooner when it is named. Up to four times.",
+)
 @click.option("--max-requests", type=click.IntRange(1, 10_000), help="Ask at most so many.  [default: 200]")
 @click.option("--budget-tokens", type=click.IntRange(1), help="Spend at most so many tokens, prompts included.")
 @click.option("--alpha", type=float, help="The chance that an honest endpoint is called proven.  [default: 1e-6]")

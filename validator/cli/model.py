@@ -35,6 +35,9 @@ def show(name: str) -> None:
 @click.option("--wide-requests", default=300, show_default=True, type=click.IntRange(min=8), help="For each wide cell.")
 @click.option("--hold-out", default=1000, show_default=True, type=click.IntRange(min=8), help="For each main cell.")
 @click.option("--alternatives", default="", help="Only these: int4,int6,... [default: all]")
+@click.option(
+    "--sibling", "siblings", metavar="MODEL", multiple=True, help="Another model to have bounds for. Up to four times."
+)
 @click.option("--alternative-requests", type=click.IntRange(min=16), help="Of a main cell. [default: all]")
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--extend", type=FILE, help="Keep this profile's bounds and add those that it lacks.")
@@ -54,6 +57,7 @@ def calibrate(
     wide_requests: int,
     hold_out: int,
     alternatives: str,
+    siblings: tuple[str, ...],
     alternative_requests: int | None,
     greedy: int,
     extend: Path | None,
@@ -91,6 +95,7 @@ def calibrate(
         greedy_requests=greedy,
         alternatives=tuple(alternatives.split(",")) if alternatives else None,
         alternative_requests=alternative_requests,
+        siblings=siblings,
     )
     key = None if key_file is None else load_key(key_file)
     base = None if extend is None else ToleranceProfile.decode(read_file(extend, MAX_PROFILE_BYTES))

@@ -34,6 +34,7 @@ from scoring.evidence.channels import (
 )
 from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, compute_other_logprobs
 
+SIBLING = channel_ids.build_sibling_name(bytes(32))
 POINTS = len(GRID_IDS)
 
 
@@ -377,7 +378,16 @@ def test_a_token_in_doubt_is_certain_under_every_setting(certain, ratio):
 
 def test_as_an_explanation_one_answer_at_temperature_0_counts_for_no_more_than_its_limit():
     ratios = compute_log_ratios(build_greedy((0.0,) * 8, int4=build_alternative((-500.0,) * 8)))
-    assert ratios == {"int4": channels.LEAST_GREEDY}
+    assert ratios == {"int4": channels.LEAST_RATIO}
+
+
+def test_a_text_that_another_model_cannot_have_written_is_no_proof_that_it_was_not_served():
+    told = build_alternative((-math.inf, *(0.0,) * 7))
+    told.is_whole = True
+    answer = build_answer(**{SIBLING: told})
+    assert compute_log_ratios(answer)[SIBLING] == channels.LEAST_RATIO
+    values = compute_channel_statistics(answer)
+    assert max(values[name] for name in list_text_ids((SIBLING,))) < 100
 
 
 def test_positions_beyond_max_tokens_are_not_looked_at():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from models.profiles import load_profile
+from scoring.evidence.channel_ids import build_sibling_name, list_text_ids
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, MIN_REQUESTS
 from validator.audit.calibration import UNCALIBRATED_MU_PPM, Calibration, Verifier, choose_calibration
 
@@ -28,7 +29,7 @@ def test_on_another_machine_than_the_profile_s_nothing_is_of_slash_grade_and_it_
     found = calibrate(verifier)
     assert found.slash_grade == frozenset()
     assert f"not for taking stake, measured on {OWN.processor} and not on {own}: bf16<-bf16-64" in found.describe()
-    assert found.mu_ppm == calibrate().mu_ppm
+    assert found.find_bounds() == calibrate().find_bounds()
 
 
 def test_a_profile_without_any_slash_grade_bound_is_called_a_development_one() -> None:
@@ -41,6 +42,34 @@ def test_a_profile_without_any_slash_grade_bound_is_called_a_development_one() -
     assert found.describe().endswith(f"asked for are {MIN_REQUESTS} each")
 
 
+def test_other_models_have_bounds_where_the_profile_has_them_and_they_are_run() -> None:
+    known, unknown = (build_sibling_name(bytes([number]) * 32) for number in (1, 2))
+    names = list_text_ids((known,))
+    cells = tuple(
+        replace(
+            cell,
+            measurements=(
+                *cell.measurements,
+                *(
+                    replace(item, statistic=name)
+                    for item in cell.measurements
+                    if item.statistic == "text-int4-c20-v1"
+                    for name in names
+                ),
+            ),
+        )
+        for cell in SHIPPED.cells
+    )
+    found = calibrate(profile=replace(SHIPPED, cells=cells))
+    assert found.find_bounds((known, unknown)).keys() - found.find_bounds().keys() == {*names}
+    assert found.find_bounds((unknown,)) == calibrate().find_bounds()
+
+
+def test_without_a_profile_other_models_have_the_wide_bounds() -> None:
+    name = build_sibling_name(bytes(32))
+    assert {*list_text_ids((name,))} <= calibrate(profile=None).find_bounds((name,)).keys()
+
+
 def test_the_shipped_profile_says_how_many_requests_are_behind_it() -> None:
     assert calibrate().describe().startswith("bf16<-bf16-64 (5000 honest requests, 512 behind some bounds)")
 
@@ -49,5 +78,5 @@ def test_without_a_profile_bounds_are_wide_and_nothing_is_of_slash_grade() -> No
     found = choose_calibration(None, bytes(32), OWN)
     assert found.profile is None
     assert found.slash_grade == frozenset()
-    assert set(found.mu_ppm.values()) == {UNCALIBRATED_MU_PPM}
+    assert set(found.find_bounds().values()) == {UNCALIBRATED_MU_PPM}
     assert "only suspected" in found.describe()

@@ -157,7 +157,7 @@ def build_logprobs(*values):
 @pytest.fixture
 def listening(examiner, monkeypatch):
     # The bundled profile's own bounds do not matter here: what is looked at does.
-    monkeypatch.setattr(Calibration, "mu_ppm", dict.fromkeys(LOGPROBS_IDS, 50_000))
+    monkeypatch.setattr(Calibration, "find_bounds", lambda *_: dict.fromkeys(LOGPROBS_IDS, 50_000))
     examiner.begin(("text", "logprobs"))
     return examiner
 
@@ -202,7 +202,7 @@ def proven(examiner):
 
 @pytest.fixture
 def weighing(examiner, monkeypatch):
-    monkeypatch.setattr(Calibration, "mu_ppm", dict.fromkeys(ACTIVATIONS_IDS, 50_000))
+    monkeypatch.setattr(Calibration, "find_bounds", lambda *_: dict.fromkeys(ACTIVATIONS_IDS, 50_000))
     examiner.begin(("text", "activations"))
     return examiner
 

@@ -21,7 +21,13 @@ DOCUMENT = PLAN.to_json()
 
 
 def test_a_plan_is_read_as_it_was_written() -> None:
-    plan = replace(TEMPLATES, alternatives=("int4",), temperature_min_ppm=700_000, claim=Claim.WEIGHTS_AND_SAMPLING)
+    plan = replace(
+        TEMPLATES,
+        alternatives=("int4",),
+        siblings=("./a", "b/c"),
+        temperature_min_ppm=700_000,
+        claim=Claim.WEIGHTS_AND_SAMPLING,
+    )
     assert parse_plan(plan.encode()) == plan
 
 
@@ -36,9 +42,10 @@ def test_the_digest_names_every_part() -> None:
         replace(PLAN, claim=Claim.WEIGHTS_AND_SAMPLING),
         replace(PLAN, one_over_alpha=100),
         replace(PLAN, alternatives=()),
+        replace(PLAN, siblings=("./other",)),
         TEMPLATES,
     ]
-    assert len({plan.compute_digest() for plan in [PLAN, *others]}) == 11
+    assert len({plan.compute_digest() for plan in [PLAN, *others]}) == 12
 
 
 REFUSED = [
@@ -66,6 +73,11 @@ REFUSED = [
     ("alpha 1", {"one_over_alpha": 1}, "one_over_alpha"),
     ("alternatives of numbers", {"alternatives": [4]}, "alternatives"),
     ("another generator", {"generator": "dice"}, "generator"),
+    ("siblings that are no list", {"siblings": "./other"}, "siblings"),
+    ("siblings of numbers", {"siblings": [4]}, "siblings"),
+    ("a sibling without a name", {"siblings": [""]}, "siblings"),
+    ("a sibling twice", {"siblings": ["a", "a"]}, "siblings"),
+    ("too many siblings", {"siblings": list("abcde")}, "siblings"),
 ]
 
 
@@ -103,7 +115,15 @@ def test_without_a_plan_every_audit_has_a_seed_of_its_own() -> None:
     assert resolve_plan(options()).seed != resolve_plan(options()).seed
 
 
-@pytest.mark.parametrize("change", [{"max_requests": 21}, {"alpha": 1e-3}, {"claim": Claim.WEIGHTS_AND_SAMPLING}])
+CONTRADICTIONS = [
+    {"max_requests": 21},
+    {"alpha": 1e-3},
+    {"claim": Claim.WEIGHTS_AND_SAMPLING},
+    {"siblings": ("./other",)},
+]
+
+
+@pytest.mark.parametrize("change", CONTRADICTIONS)
 def test_an_option_must_not_contradict_the_plan(tmp_path, change) -> None:
     (tmp_path / "plan.json").write_bytes(PLAN.encode())
     with pytest.raises(InvalidInput, match="the plan says"):
@@ -120,6 +140,12 @@ def test_an_audit_that_goes_on_keeps_its_plan(tmp_path) -> None:
     (tmp_path / "plan.json").write_bytes(replace(PLAN, seed=bytes(32)).encode())
     with pytest.raises(InvalidInput, match="another plan"):
         extend_plan(options(plan_path=tmp_path / "plan.json"), PLAN)
+
+
+def test_siblings_are_of_the_plan_and_of_the_command_that_does_it_again() -> None:
+    asked = options(siblings=("./other", "org/model"))
+    assert resolve_plan(asked).siblings == ("./other", "org/model")
+    assert "--sibling ./other --sibling org/model" in asked.build_command()
 
 
 BAD_OPTIONS = [
