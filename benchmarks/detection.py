@@ -16,45 +16,38 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
-from benchmarks.detection_data import (
-    BENCHMARK_SET,
-    TEXT_PREFIX,
-    ask_row,
-    gather_honest,
-    gather_rows,
-    get_group,
-    read_benchmark_questions,
-    read_text_answers,
-)
+from benchmarks.detection_data import BENCHMARK_SET, gather_honest, gather_rows, get_group
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
+from benchmarks.detection_pools import (
+    ALTERNATIVE_IDS,
+    Pool,
+    build_honest_pool,
+    build_pool,
+    join_pools,
+    read_honest_answers,
+    read_honest_row,
+    read_row_answers,
+)
 from benchmarks.document import write_section
-from benchmarks.honest_rows import FOREIGN_SET, HONEST_ROWS, MAIN_GROUPS, HonestRow, gather_honest_rows
+from benchmarks.honest_rows import HONEST_ROWS, MAIN_GROUPS, gather_honest_rows
 from benchmarks.pass_costs import list_bet_on, list_passes, measure_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
-    HOLD_OUT_SET,
-    AuditCalibration,
     get_collection_folder,
-    is_greedy,
-    read_questions,
 )
-from models.collection import REFERENCE, Answered, Collection
+from models.collection import Answered, Collection
 from models.load import load_outline
 from models.profiles import find_profile
-from models.tolerances import read_answer_columns
-from scoring.evidence.audit import AuditPlan, Unit, build_audit_plan
+from scoring.evidence.audit import AuditPlan, build_audit_plan
 from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
     GREEDY,
-    PROMPT_ALTERNATIVES,
     SEEDED,
     TEXT,
-    WEIGHTS_ALTERNATIVES,
     get_channel,
 )
-from scoring.evidence.channels import compute_channel_statistics, compute_log_ratios
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, ToleranceProfile
 from scoring.records import PPM
 
@@ -68,15 +61,6 @@ IN_MIXTURE = {
     "wrong-template": "template-role-lines",
 }  # fmt: skip
 """The alternative that is (nearly) what a row does: its Wald bound can be computed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """What one group of answers gave: units for the audit, log ratios by alternative, tokens a request."""
-
-    units: list[Unit]
-    ratios: list[dict[str, float]]
-    tokens: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,36 +223,6 @@ def is_told(plan: AuditPlan, pool: Pool) -> bool:
     return any(planned & unit.statistics_ppm.keys() for unit in pool.units)
 
 
-def read_row_answers(collection: Collection, row: CheatRow, count: int) -> list[Answered]:
-    """Return the answers that a row has given so far; nothing is written or generated."""
-    questions = ask_row(row, read_benchmark_questions(collection)[:count])
-    return collection.read_answers(get_group(row), questions)
-
-
-def build_pool(collection: Collection, group: str, answers: Sequence[Answered], reference: str = REFERENCE) -> Pool:
-    """Return the units and ratios of some answers."""
-    columns = list(read_answer_columns(collection, group, answers, ALTERNATIVE_IDS, reference))
-    lengths = [len(answer.output_ids) for answer in answers[: len(columns)]]
-    return Pool(
-        units=[Unit(statistics_ppm=compute_channel_statistics(item)) for item in columns],
-        ratios=[compute_log_ratios(item) for item in columns],
-        tokens=sum(lengths) / max(len(lengths), 1),
-    )
-
-
-ALTERNATIVE_IDS = (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
-
-
-def join_pools(pools: Sequence[Pool]) -> Pool:
-    """Return several groups' answers as one pool; `tokens` is the mean over the pools that have answers."""
-    known = [pool for pool in pools if pool.units]
-    return Pool(
-        units=[unit for pool in known for unit in pool.units],
-        ratios=[ratio for pool in known for ratio in pool.ratios],
-        tokens=sum(pool.tokens for pool in known) / max(len(known), 1),
-    )
-
-
 def _build_peers(
     collection: Collection,
     profile: ToleranceProfile,
@@ -309,21 +263,6 @@ def _read_honest_columns(collection: Collection, group: str) -> list[RequestColu
     return read_peer_columns(collection, group, read_honest_answers(collection, group))
 
 
-def build_honest_pool(collection: Collection, group: str) -> Pool:
-    """Return what a hold-out group gave."""
-    return build_pool(collection, group, read_honest_answers(collection, group))
-
-
-def read_honest_answers(collection: Collection, group: str) -> list[Answered]:
-    """Return the answers of a hold-out group."""
-    sets = (FOREIGN_SET, HOLD_OUT_SET)
-    set_name = next(name for name in sets if group.startswith(name))
-    questions = read_questions(collection, AuditCalibration(), set_name)
-    if is_greedy(group):
-        questions = [replace(question, temperature_ppm=0) for question in questions]
-    return collection.read_answers(group, questions)
-
-
 def format_table(results: Sequence[Result]) -> str:
     """Return the table in Markdown."""
     lines = [
@@ -355,28 +294,6 @@ def format_honest(collection: Collection, profile: ToleranceProfile, channels: S
             if any(cell != "-" for cell in cells):
                 lines.append(f"| {row.name} | {len(pool.units)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def read_honest_row(collection: Collection, row: HonestRow) -> Pool:
-    """Return what an honest row's answers gave, as far as they were gathered."""
-    pools = []
-    for group in row.groups:
-        is_text = group.startswith(TEXT_PREFIX)
-        answers = (
-            read_text_answers(collection, group.removeprefix(TEXT_PREFIX))
-            if is_text
-            else read_honest_answers(collection, group)
-        )
-        pool = build_pool(collection, group, answers)
-        kept = [place for place in range(len(pool.units)) if row.keeps(answers[place].question)]
-        pools.append(
-            Pool(
-                units=[pool.units[place] for place in kept],
-                ratios=[pool.ratios[place] for place in kept],
-                tokens=pool.tokens,
-            )
-        )
-    return join_pools(pools)
 
 
 def find_largest(profile: ToleranceProfile, channel: str, pool: Pool) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.cheat_rows import find_row
-from benchmarks.detection import Pool, build_pool
 from benchmarks.detection_data import read_benchmark_questions
+from benchmarks.detection_pools import Pool, build_pool
 from benchmarks.peer_mmd import SAMPLES_PER_PROMPT, Texts
 from benchmarks.peers import Floats, Integers, RequestColumns, compute_log_rank, compute_places
 from benchmarks.repeated_answers import (

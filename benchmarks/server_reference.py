@@ -8,18 +8,15 @@ from collections.abc import Sequence
 
 from benchmarks.cheat_rows import find_row
 from benchmarks.detection import (
-    build_pool,
     describe_run,
     find_largest,
     format_table,
-    join_pools,
     load_bundled_profile,
     measure_rows,
-    read_honest_answers,
-    read_row_answers,
     report_progress,
 )
 from benchmarks.detection_data import TASK, get_group
+from benchmarks.detection_pools import build_pool, join_pools, read_honest_answers, read_row_answers
 from benchmarks.document import write_section
 from benchmarks.honest_rows import MAIN_GROUPS
 from models.calibrate_audit import HOLD_OUT_SET, get_collection_folder

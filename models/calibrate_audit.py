@@ -34,8 +34,8 @@ from models.gather import (
     gather_reference,
 )
 from models.journal import Row, open_journal, read_journal
-from models.load import LoadedModel, load_model, render_prompt
-from models.packing import pack_linears
+from models.load import LoadedModel, render_prompt
+from models.packing import load_packed
 from models.passes import is_server, open_passes
 from models.requests import ChatMessage
 from models.siblings import find_siblings
@@ -315,9 +315,7 @@ def list_groups(
 
 
 def _open(task: AuditCalibration, dtype: str, attention: str) -> LoadedModel:
-    loaded = load_model(task.model, dtype=dtype, device=task.device, attn=attention)
-    pack_linears(loaded)
-    return loaded
+    return load_packed(task.model, dtype=dtype, device=task.device, attn=attention)
 
 
 def read_questions(collection: Collection, task: AuditCalibration, set_name: str) -> list[Question]:

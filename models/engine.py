@@ -51,11 +51,9 @@ def _serve(options: argparse.Namespace) -> int:
     # Torch only from here on: `--help` and wrong arguments answer at once.
     from models.engine_desk import Desk
     from models.engine_work import Worker
-    from models.load import load_model
-    from models.packing import pack_linears
+    from models.packing import load_packed
 
-    loaded = load_model(options.model, dtype=options.dtype, device=options.device, attn=options.attention)
-    pack_linears(loaded)
+    loaded = load_packed(options.model, dtype=options.dtype, device=options.device, attn=options.attention)
     worker = Worker(loaded)
     desk = Desk(loaded, worker, options.socket)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,8 +10,7 @@ from models.activation_proofs import score_activation_proofs
 from models.alternative_pass import compute_alternative_columns
 from models.alternatives import SECOND_RUN, Alternative, AlternativeColumns, SkippedAlternative, list_alternatives
 from models.claimed_noise import has_noise
-from models.load import load_model
-from models.packing import pack_linears
+from models.packing import load_packed
 from models.reference import check_reference_request, compute_answer_states, group_by_length, score_batch, score_states
 from models.requests import ChatMessage, ReferenceRequest
 from models.retokenise import Retokenised
@@ -30,8 +29,7 @@ class LocalPasses:
     engine = ENGINE_TRANSFORMERS
 
     def __init__(self, name: str, *, device: str = "auto", dtype: str = "bf16", siblings: Sequence[str] = ()) -> None:
-        self.loaded = load_model(name, dtype=dtype, device=device)
-        pack_linears(self.loaded)
+        self.loaded = load_packed(name, dtype=dtype, device=device)
         self.alternatives = [*list_alternatives(self.loaded), *find_siblings(self.loaded, siblings)]
         self._shelf = WeightsShelf(self.loaded)
         self._states: dict[tuple[tuple[int, ...], tuple[int, ...]], Any] = {}

@@ -12,11 +12,18 @@ same sum in another order, one result in ten thousand rounded the other way. It 
 
 from typing import Any
 
-from models.load import LoadedModel
+from models.load import LoadedModel, load_model
 
 TRIAL_ROWS = 8
 WIDE_ROWS = 3
 """From so many rows on a product is worth widening the weights for it."""
+
+
+def load_packed(name_or_path: str, **options: str) -> LoadedModel:
+    """Return what `load_model` does, packed where that is possible: for weights that nobody changes afterwards."""
+    loaded = load_model(name_or_path, **options)
+    pack_linears(loaded)
+    return loaded
 
 
 def pack_linears(loaded: LoadedModel) -> bool:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from challenges.evidence import CheckedProbe, EvidenceFile, Statistics, compute_witness_case, iterate_scored_probes
-from models.load import LoadedModel, load_model, render_prompt
+from models.load import LoadedModel, render_prompt
+from models.packing import load_packed
 from models.reference import score_batch
 from models.requests import ChatMessage, ReferenceRequest
 from scoring.errors import VerificationFailed
@@ -21,7 +22,7 @@ def rerun_evidence(
 
     Raises VerificationFailed when `model` has other weights, InvalidInput when it cannot be loaded.
     """
-    loaded = load_model(model, dtype=dtype)
+    loaded = load_packed(model, dtype=dtype)
     if loaded.manifest.compute_digest() != file.plan.manifest_digest:
         raise VerificationFailed(f"the model {model!r} is not the one that the evidence is about")
     # A probe that the witness left out stays left out: we check its arithmetic, we do not add to it.

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks import detection
 from benchmarks.cheat_rows import find_row
-from benchmarks.detection import Pool, Result, build_plan, format_table, join_pools, main, measure_row
+from benchmarks.detection import Result, build_plan, format_table, main, measure_row
 from benchmarks.detection_peers import OwnResult, format_peers
+from benchmarks.detection_pools import Pool, join_pools
 from benchmarks.pass_costs import list_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.cheat_rows import find_row
-from benchmarks.detection import Pool, build_plan
+from benchmarks.detection import build_plan
 from benchmarks.detection_data import build_row_answerer
+from benchmarks.detection_pools import Pool
 from benchmarks.peer_mmd import build_kernels, build_mmd_judge
 from benchmarks.peers import PEERS
 from benchmarks.repeated_answers import (

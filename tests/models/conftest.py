@@ -12,10 +12,10 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def bundled():
-    """The bundled model in bf16; variants must not be applied to it."""
-    from models.load import load_model
+    """The bundled model in bf16, packed as wherever it runs; variants must not be applied to it."""
+    from models.packing import load_packed
 
-    return load_model("bundled", dtype="bf16")
+    return load_packed("bundled", dtype="bf16")
 
 
 @pytest.fixture(scope="session")

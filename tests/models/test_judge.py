@@ -330,9 +330,9 @@ def test_a_label_counts_with_and_without_a_space() -> None:
 
 @pytest.fixture(scope="module")
 def bundled_judge() -> TransformersJudge:
-    from models.load import load_model
+    from models.packing import load_packed
 
-    return TransformersJudge(loaded=load_model("bundled", device="cpu"))
+    return TransformersJudge(loaded=load_packed("bundled", device="cpu"))
 
 
 @pytest.mark.slow

@@ -104,9 +104,11 @@ def test_fp32_and_bf16_disagree_a_little(bundled_fp32, honest):
 @pytest.mark.parametrize(("variant", "least"), [("int4", 0.08), ("int5", 0.03), ("drop-layer", 0.04)])
 def test_other_weights_show(bundled, variant, least):
     from models.load import load_model
+    from models.packing import pack_linears
     from models.variants import apply_variant
 
     cheat = apply_variant(load_model("bundled", dtype="bf16"), variant)
+    pack_linears(cheat)
     margins = collect_margins(bundled, answer(cheat, build_prompts(bundled)[:3]))
     assert np.minimum(margins, 0.5).mean() > least
     assert (margins > 0).mean() > 0.12

@@ -176,9 +176,9 @@ def judge(name: str, as_json: bool) -> None:
 
     from models.judge import TransformersJudge
     from models.judge_reliability import load_known_items, measure_reliability
-    from models.load import load_model
+    from models.packing import load_packed
 
-    reliability = measure_reliability(TransformersJudge(loaded=load_model(name)), load_known_items())
+    reliability = measure_reliability(TransformersJudge(loaded=load_packed(name)), load_known_items())
     if as_json:
         print_json({**asdict(reliability), "description": reliability.describe()})
     else:

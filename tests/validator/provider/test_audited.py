@@ -41,10 +41,10 @@ def test_a_stranger_proves_it_again_from_the_transcript(int4) -> None:
 
 
 def test_a_server_that_has_the_claimed_weights_proves_it_too(int4) -> None:
-    from models.load import load_model
+    from models.packing import load_packed
 
     folder, _, _ = int4
-    with serve_vllm(FakeVllm(load_model("bundled"))) as url:
+    with serve_vllm(FakeVllm(load_packed("bundled"))) as url:
         code, result = audit(folder, "--transcript", folder / "t.jsonl", "--reference", url)
     assert (code, result["verdict"]) == (1, "proven")
     assert result["reference_cell"] == f"fake at {url}"

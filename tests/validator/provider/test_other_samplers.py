@@ -29,10 +29,11 @@ def answer(running) -> dict:
 @pytest.fixture(scope="module")
 def claim(answer):
     """The loaded model and the answer as a claim to check."""
-    from models.load import load_model, render_prompt
+    from models.load import render_prompt
+    from models.packing import load_packed
     from models.requests import ChatMessage, ReferenceRequest
 
-    loaded = load_model("bundled")
+    loaded = load_packed("bundled")
     messages = [ChatMessage(role=row["role"], content=row["content"]) for row in ASKED["messages"]]
     return loaded, ReferenceRequest(
         prompt_ids=tuple(render_prompt(loaded, messages)),
