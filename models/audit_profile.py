@@ -126,7 +126,7 @@ def build_profile(task: AuditCalibration, collection: Collection) -> TolerancePr
         cells=tuple(cells.values()),
     )
     held = {
-        cells[cell].name: compute_hold_out(profile, _read_cell(task, collection, HOLD_OUT_SET, cell, names))
+        cells[cell].name: compute_hold_out(profile, read_cell(task, collection, HOLD_OUT_SET, cell, names))
         for cell in task.cells
     }
     return replace(
@@ -150,7 +150,7 @@ def _build_cells(
         return compute_log_share(ONE_OVER_DELTA, len(task.cells) * places)
 
     measured = {
-        cell: measure(_read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, find_log)
+        cell: measure(read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, find_log)
         for cell in (*task.cells, *task.wide_cells)
     }
     empty = [cell.name for cell, items in measured.items() if not items]
@@ -222,7 +222,7 @@ def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Seq
     return math.floor(1000 * peak / math.log(10))
 
 
-def _read_cell(
+def read_cell(
     task: AuditCalibration, collection: Collection, set_name: str, cell: ProviderCell, names: Sequence[str]
 ) -> list[HonestRequest]:
     """Return the requests of a cell in one set, those at temperature 0 last."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from models.journal import Journal, Row, open_journal
-from models.load import LoadedModel, load_model, render_prompt
+from models.load import LoadedModel, render_prompt
+from models.packing import load_packed
 from models.requests import SAMPLER_GUMBEL, ChatMessage, GenerationRequest, ReferenceRequest
 from models.tolerances import build_measurement, describe_runtime
 from scoring.errors import InvalidInput
@@ -100,7 +101,7 @@ def run(task: CalibrationTask, out: Path, progress: Progress = lambda done, tota
     manifest_digest = b""
     with open_journal(out.with_suffix(".answers.jsonl"), _build_header(task)) as answers:
         for dtype in task.provider_dtypes:
-            loaded = load_model(task.model, dtype=dtype, device=task.device)
+            loaded = load_packed(task.model, dtype=dtype, device=task.device)
             manifest_digest = loaded.manifest.compute_digest()
             _answer_all(task, loaded, answers, progress)
             del loaded
@@ -109,7 +110,7 @@ def run(task: CalibrationTask, out: Path, progress: Progress = lambda done, tota
         with open_journal(out.with_suffix(".scores.jsonl"), header) as scores:
             cells = []
             for verifier_dtype in task.verifier_dtypes:
-                loaded = load_model(task.model, dtype=verifier_dtype, device=task.device)
+                loaded = load_packed(task.model, dtype=verifier_dtype, device=task.device)
                 for dtype in task.provider_dtypes:
                     _score_all(task, loaded, dtype, answers, scores, progress)
                     cells.append(_build_cell(task, loaded, dtype, answers, scores))

@@ -218,7 +218,11 @@ def get_collection_folder(model: str) -> Path:
 
 
 def gather(
-    task: AuditCalibration, collection: Collection, progress: Progress, known: Container[str] = frozenset()
+    task: AuditCalibration,
+    collection: Collection,
+    progress: Progress,
+    known: Container[str] = frozenset(),
+    sets: Sequence[str] = (DEVELOPMENT_SET, HOLD_OUT_SET),
 ) -> None:
     """Do every step that is not done yet: prompts, answers, and the passes for statistics that are not `known`."""
     if task.is_server:
@@ -226,7 +230,7 @@ def gather(
         return
     from models.variant_weights import WeightsShelf
 
-    groups = answer_cells(task, collection, progress)
+    groups = answer_cells(task, collection, progress, sets)
     verifier = _open(task, VERIFIER_DTYPE, "sdpa")
     for group, answers in groups.items():
         gather_reference(collection, group, answers, verifier, progress)

@@ -153,6 +153,34 @@ def test_an_extension_by_another_model_adds_its_ratios_and_runs_nothing_else(mad
     assert leave_out(extended, added) == profile
 
 
+@pytest.mark.slow
+def test_honest_answers_of_the_same_machine_do_not_contradict_a_profile(made, tmp_path):
+    from models.profile_check import check_profile
+
+    _, _, profile = made
+    heard = []
+    (check,) = check_profile(profile, 8, 8, work=tmp_path / "w", progress=lambda *said: heard.append(said[2]))
+    assert check.holds
+    assert (check.cell, check.hold_out.n) == ("bf16-8", 16)
+    assert {item.statistic for item in check.readings} == profile.compute_mu_ppm().keys()
+    assert {what.split()[-1] for what in heard} == {"check", "check-bf16-8", "check-greedy-bf16-8"}
+    again = []
+    assert check_profile(profile, 8, 8, work=tmp_path / "w", progress=lambda *said: again.append(said)) == [check]
+    assert again == []
+
+
+@pytest.mark.slow
+def test_bounds_that_honest_answers_break_do_not_hold(made, tmp_path):
+    from models.profile_check import check_profile
+
+    _, _, profile = made
+    tight = tuple(replace(item, mean_ppm=1, mu_ppm=1) for item in profile.cells[0].measurements)
+    broken = replace(profile, cells=(replace(profile.cells[0], measurements=tight),))
+    (check,) = check_profile(broken, 8, 0, work=tmp_path)
+    assert not check.holds
+    assert check.hold_out.max_product_milli_log10 > 3_000
+
+
 def test_other_models_bounds_fit_into_delta_beside_an_extended_profile_s():
     # 83 of the shipped profile's first 110 shares, then 39 of BOUND_PLACES: see the test of extended profiles.
     assert 83 / 110 + 39 / BOUND_PLACES + MAX_SIBLINGS * len(CAPS) / SIBLING_PLACES < 1.0

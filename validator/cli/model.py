@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from validator.cli.output import print_facts, print_json, read_file, write_file
+
+if TYPE_CHECKING:
+    from models.profile_check import CellCheck
 
 T = TypeVar("T")
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -105,6 +108,66 @@ def calibrate(
         signed = sign_profile(profile, key)
         write_file(out_path.with_suffix(".sig"), signed.encode())
         click.echo(f"signed by 0x{signed.account.hex()}: {out_path.with_suffix('.sig')}")
+
+
+@model.command("check-profile")
+@click.option("--profile", "profile_path", type=FILE, help="A tolerance profile of audits. [default: the bundled one]")
+@click.option("--cells", default="", help="DTYPE/BATCH[/ATTENTION],... [default: the profile's main cells]")
+@click.option("--requests", default=128, show_default=True, type=click.IntRange(min=8), help="For each cell.")
+@click.option("--greedy", default=32, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), help="Answers and columns. [default: in the user cache]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_profile(
+    profile_path: Path | None, cells: str, requests: int, greedy: int, work: Path | None, as_json: bool
+) -> int:
+    """Hold a profile's bounds to fresh honest answers of this machine; exits with 3 when they do not hold.
+
+    Bounds speak of the machines that they were measured on. Minutes to an hour; goes on where it was stopped.
+    """
+    from dataclasses import asdict
+
+    from models.calibrate_audit import ProviderCell
+    from models.profile_check import check_profile
+    from models.profiles import load_profile
+    from models.tolerances import describe_processor
+    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
+
+    if profile_path is None:
+        profile = load_profile("bundled_audit")
+    else:
+        profile = ToleranceProfile.decode(read_file(profile_path, MAX_PROFILE_BYTES))
+    chosen = tuple(ProviderCell.parse(text) for text in cells.split(",") if text)
+    checks = _show_progress(lambda report: check_profile(profile, requests, greedy, chosen, work, report))
+    if as_json:
+        print_json(
+            {"processor": describe_processor(), "cells": [{**asdict(item), "holds": item.holds} for item in checks]}
+        )
+    else:
+        click.echo(f"processor: {describe_processor()}")
+        for item in checks:
+            click.echo()
+            print_facts(_describe_check(item))
+    return 0 if all(item.holds for item in checks) else 3
+
+
+def _describe_check(check: "CellCheck") -> dict[str, str]:
+    """Return what honest answers of one cell did to a profile's bounds, by name."""
+    read = check.hold_out
+    peaks = (read.max_product_milli_log10, read.max_seeded_milli_log10, read.max_text_milli_log10)
+    above = [item for item in check.readings if item.contradicts]
+    nearest = above or check.readings[:3]
+    return {
+        "cell": f"{check.cell}, {read.n} honest requests",
+        "largest e-value": "{} (seeded {}, text {})".format(*(f"10^{peak / 1000:.2f}" for peak in peaks)),
+        "above their bound" if above else "nearest to their bound": ", ".join(
+            f"{item.statistic} {item.mean_ppm / 1e6:.4f} of {item.mu_ppm / 1e6:.4f}" for item in nearest
+        ),
+        "the profile": "holds here"
+        if check.holds
+        else "does NOT hold here: calibrate this machine before you rely on it",
+    }
 
 
 @model.command("verify-profile")
