@@ -68,13 +68,14 @@ def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", 
     return loaded
 
 
-def load_outline(name_or_path: str) -> LoadedModel:
+def load_outline(name_or_path: str, *, needs_weights: bool = False) -> LoadedModel:
     """Return a model without its weights: tokenizer, template, end tokens and manifest, for one that runs elsewhere.
 
     Its manifest is that of `load_model` where the weights lie here; a folder with `config.json` and the tokenizer alone
-    has another digest. Weights of a hub id are not fetched. Raises what `load_model` raises.
+    has another digest. Weights of a hub id are not fetched, nor missed in a folder, unless `needs_weights` says so.
+    Raises what `load_model` raises.
     """
-    folder, manifest = _find_weights(name_or_path, "bf16", needs_weights=False)
+    folder, manifest = _find_weights(name_or_path, "bf16", needs_weights)
     model, tokenizer = _load_outline(folder)
     return LoadedModel(
         model=model,

@@ -20,7 +20,8 @@ def find_siblings(claimed: LoadedModel, names: Sequence[str]) -> list[Alternativ
         raise InvalidInput(f"at most {MAX_SIBLINGS}: each is one more pass over every answer", "sibling")
     found: dict[str, Alternative] = {}
     for name in names:
-        manifest = load_outline(name).manifest
+        # With its weights: the digest of a model that is not all here would change once they are fetched.
+        manifest = load_outline(name, needs_weights=True).manifest
         sibling = build_sibling_name(manifest.compute_digest())
         if manifest.compute_digest() == claimed.manifest.compute_digest():
             raise InvalidInput(f"{name} is the claimed model itself", "sibling")

@@ -5,6 +5,7 @@ A formula never changes under the same id. What the statistics are is in `scorin
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 from scoring.evidence.pit import BETA_SHAPES
@@ -73,6 +74,7 @@ def build_sibling_name(manifest_digest: bytes) -> str:
     return f"sibling-{manifest_digest[:8].hex()}"
 
 
+@lru_cache(maxsize=4096)
 def is_sibling(statistic_id: str) -> bool:
     """Return whether a statistic is the ratio of another model: there is one for each that somebody names."""
     match = _SIBLING.search(statistic_id)

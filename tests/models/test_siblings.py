@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tokenizers.pre_tokenizers import ByteLevel
@@ -109,11 +110,19 @@ def test_a_sibling_is_known_by_its_manifest(tiny, pruned_folder):
     }
 
 
+def copy_without_weights(folder):
+    bare = f"{folder}-bare"
+    if not Path(bare).exists():
+        shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    return bare
+
+
 REFUSED = {
     "the claimed model": (lambda own, other: [own], "the claimed model itself"),
     "one model twice": (lambda own, other: [other, f"{other}/."], "named twice"),
     "five": (lambda own, other: [other] * 5, "at most 4"),
     "a folder that is not there": (lambda own, other: [f"{other}-gone"], "gone"),
+    "a folder without weights": (lambda own, other: [copy_without_weights(other)], "no .safetensors"),
 }
 
 

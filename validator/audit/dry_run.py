@@ -22,6 +22,7 @@ def dry_run(options: AuditOptions) -> int:
         "time": f"about {found.seconds:,.0f} s if each answer comes at {ASSUMED_TOKENS_PER_S} tokens/s",
         "error": f"at most one honest endpoint in {plan.one_over_alpha:,} is called proven",
         "claim": plan.claim.value,
+        **({"other models": ", ".join(plan.siblings)} if plan.siblings else {}),
         "plan": f"digest 0x{plan.compute_digest().hex()}",
     }
     if options.plan_path is not None:
