@@ -1,0 +1,89 @@
+"""`quiver model` on profiles: who signed one, and whether it holds on this machine."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import models.profile_check
+from models import profiles
+from models.calibrate_audit import ProviderCell
+from models.profile_check import CellCheck, Reading
+from scoring.ecdsa import address_of
+from scoring.evidence.profile import NO_HOLD_OUT, ToleranceProfile
+from scoring.evidence.profile_signature import sign_profile
+from validator.cli import main
+
+SHIPPED = Path(profiles.__file__).parent / "bundled_audit.json"
+KEY = bytes(31) + b"\x07"
+FINE = Reading(statistic="seeded-margin-fine-v1", n=100, mean_ppm=58_000, error_ppm=5_000, mu_ppm=78_000)
+HOLD_OUT = replace(NO_HOLD_OUT, n=100, max_product_milli_log10=440)
+HOLDS = CellCheck(cell="bf16-64", hold_out=HOLD_OUT, readings=(FINE,))
+BROKEN = replace(HOLDS, cell="fp32-64", readings=(replace(FINE, mean_ppm=99_000),))
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """What the check finds, in place of an hour's work; `asked` is what it was asked for."""
+
+    found = SimpleNamespace(checks=[HOLDS], asked=None)
+
+    def check(*given):
+        found.asked = given
+        return found.checks
+
+    monkeypatch.setattr(models.profile_check, "check_profile", check)
+    return found
+
+
+def test_a_profile_that_holds_is_told_with_what_came_nearest(found, capsys):
+    assert main(["model", "check-profile", "--requests", "100", "--greedy", "8", "--cells", "bf16/8"]) == 0
+    said = capsys.readouterr().out
+    assert "bf16-64, 100 honest requests" in said
+    assert "10^0.44 (seeded 10^0.00, text 10^0.00)" in said
+    assert "seeded-margin-fine-v1 0.0580 of 0.0780" in said
+    assert "holds here" in said
+    profile, requests, greedy, cells, *_ = found.asked
+    assert profile == ToleranceProfile.decode(SHIPPED.read_bytes())
+    assert (requests, greedy, cells) == (100, 8, (ProviderCell(dtype="bf16", batch=8),))
+
+
+def test_one_cell_that_does_not_hold_decides_the_exit_code_and_names_the_bound(found, capsys):
+    found.checks = [HOLDS, BROKEN]
+    assert main(["model", "check-profile"]) == 3
+    said = capsys.readouterr().out
+    assert "seeded-margin-fine-v1 0.0990 of 0.0780" in said
+    assert "does NOT hold here" in said
+
+
+def test_machines_read_what_the_check_found(found, capsys):
+    found.checks = [HOLDS, BROKEN]
+    assert main(["model", "check-profile", "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert [cell["holds"] for cell in document["cells"]] == [True, False]
+    assert document["cells"][0]["readings"][0]["statistic"] == FINE.statistic
+    assert document["processor"]
+
+
+@pytest.fixture
+def signature(tmp_path):
+    path = tmp_path / "p.sig"
+    path.write_bytes(sign_profile(ToleranceProfile.decode(SHIPPED.read_bytes()), KEY).encode())
+    return path
+
+
+def test_a_signed_profile_says_who_vouches_for_it(signature, capsys):
+    assert main(["model", "verify-profile", str(SHIPPED), "--signature", str(signature)]) == 0
+    said = capsys.readouterr().out
+    assert address_of(KEY).hex() in said
+    assert "no: development" in said
+
+
+def test_a_signature_is_of_one_profile(signature, tmp_path, capsys):
+    profile = ToleranceProfile.decode(SHIPPED.read_bytes())
+    other = tmp_path / "other.json"
+    other.write_bytes(replace(profile, model="another").encode())
+    assert main(["model", "verify-profile", str(other), "--signature", str(signature)]) == 1
+    assert "quiver:" in capsys.readouterr().err
