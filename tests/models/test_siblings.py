@@ -262,3 +262,20 @@ def test_an_examiner_bets_on_a_named_model_and_calls_it_by_its_name(tiny_folder,
     assert len(ratios) == 1
     found = evidence.add(replace(appraisal, log_ratios=dict.fromkeys(ratios, 9.0)))
     assert found.explanations[0].name == "another model (pruned)"
+
+
+def test_a_sibling_runs_here_where_a_server_runs_the_claimed_model(tiny, tiny_folder, pruned_folder, monkeypatch):
+    from fake_vllm import FakeVllm, serve_vllm
+
+    from models.alternative_pass import compute_columns
+    from models.load import load_model
+    from models.passes import open_passes
+
+    # Of English the random model knows nothing.
+    monkeypatch.setattr("models.server_passes.LEAST_MEAN", -100.0)
+    with serve_vllm(FakeVllm(tiny)) as url:
+        passes = open_passes(str(tiny_folder), url, siblings=(str(pruned_folder),))
+        (found,) = passes.run_alternative(passes.alternatives[-1], [ask(ANSWER)], [MESSAGES])
+        passes.close()
+    (expected,) = compute_columns(load_model(str(pruned_folder)), [ask(ANSWER)])
+    assert found.logprob == pytest.approx(expected.logprob, abs=0.2)
