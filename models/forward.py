@@ -10,6 +10,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from models.load import LoadedModel
+from models.packing import get_wide_weight
 
 
 def compute_hidden(
@@ -42,10 +43,8 @@ def project_unrounded(loaded: LoadedModel, hidden: Any) -> Any:
     head = loaded.model.get_output_embeddings()
     if head.weight.dtype == torch.float32 or hidden.device.type != "cpu":
         return project_logits(loaded, hidden)
-    if not hasattr(head, "weight_fp32"):
-        head.weight_fp32 = head.weight.detach().float()
     bias = None if head.bias is None else head.bias.float()
-    return _scale(loaded, torch.nn.functional.linear(hidden.float(), head.weight_fp32, bias))
+    return _scale(loaded, torch.nn.functional.linear(hidden.float(), get_wide_weight(head), bias))
 
 
 def _scale(loaded: LoadedModel, logits: Any) -> Any:

@@ -6,7 +6,7 @@ import pytest
 
 from models.generate import generate
 from models.load import load_model
-from models.packing import WIDE_ROWS, has_bf16_instructions, pack_linears
+from models.packing import KEPT_WIDE_ROWS, WIDE_ROWS, has_bf16_instructions, pack_linears
 from models.requests import GenerationRequest
 
 torch = pytest.importorskip("torch")
@@ -48,11 +48,13 @@ def test_nothing_is_packed_when_the_trial_differs(layer: torch.nn.Linear, monkey
     assert layer.forward == before
 
 
-@pytest.mark.parametrize("rows", [1, WIDE_ROWS, 100])
+@pytest.mark.parametrize("kept_from", [1, 10**9], ids=["kept", "widened anew"])
+@pytest.mark.parametrize("rows", [1, KEPT_WIDE_ROWS, WIDE_ROWS, 100])
 def test_without_bf16_instructions_the_products_are_those_of_fp32_rounded_once(
-    layer: torch.nn.Linear, monkeypatch: pytest.MonkeyPatch, rows: int
+    layer: torch.nn.Linear, monkeypatch: pytest.MonkeyPatch, rows: int, kept_from: int
 ) -> None:
     monkeypatch.setattr("models.packing.has_bf16_instructions", lambda: False)
+    monkeypatch.setattr("models.packing.KEPT_WEIGHTS", kept_from)
     values = torch.randn(rows, 256, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
     with torch.inference_mode():
         plain = layer(values)
