@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.activation_format import ActivationProof
-from models.alternatives import KIND_WEIGHTS, SECOND_RUN, AlternativeColumns
+from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, SECOND_RUN, AlternativeColumns
 from models.load import decode_tokens, render_prompt
 from models.passes import Passes
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
@@ -43,7 +43,12 @@ class ReferenceModel:
     def __init__(self, passes: Passes, *, alternatives: Sequence[str] | None) -> None:
         self.passes = passes
         self.loaded = passes.loaded
-        self.alternatives = [item for item in passes.alternatives if alternatives is None or item.id in alternatives]
+        # Other models were named one by one: no list of names of the engine's own leaves them out.
+        self.alternatives = [
+            item
+            for item in passes.alternatives
+            if alternatives is None or item.id in alternatives or item.kind == KIND_SIBLING
+        ]
         self._tokens: TokenBytes | None = None
 
     def render(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:

@@ -250,10 +250,10 @@ def test_an_examiner_bets_on_a_named_model_and_calls_it_by_its_name(tiny_folder,
     from validator.audit.examiner import ModelExaminer
     from validator.audit.records import ExaminerSettings
 
-    settings = ExaminerSettings(model=str(tiny_folder), alternatives=None, siblings=(str(pruned_folder),))
+    settings = ExaminerSettings(model=str(tiny_folder), alternatives=(), siblings=(str(pruned_folder),))
     passes = LocalPasses(settings.model, device="cpu", dtype="fp32", siblings=settings.siblings)
     examiner = ModelExaminer(settings, passes)
-    assert examiner.facts.alternatives[-1] == "pruned"
+    assert examiner.facts.alternatives == ("pruned",)
     evidence = examiner.begin(("text",))
     staked = {statistic.id for statistic in evidence.wealth.plan.statistics if is_sibling(statistic.id)}
     (appraisal,) = examiner.examine([PLAIN])
