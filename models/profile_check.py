@@ -24,6 +24,7 @@ from models.tolerances import HonestRequest
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, MAIN, HoldOut, ToleranceProfile
+from scoring.probe_outlines import GENERATOR_ID_V2
 from scoring.records import PPM
 
 CHECK_SET = "check"
@@ -50,11 +51,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellCheck:
-    """What honest answers of one cell did here: largest e-values, and every statistic, nearest to its bound first."""
+    """What honest answers of one cell did here: largest e-values, and every statistic, nearest to its bound first.
+
+    `unread` are statistics with a bound that no answer had: nothing is said of these.
+    """
 
     cell: str
     hold_out: HoldOut
     readings: tuple[Reading, ...]
+    unread: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -74,10 +79,14 @@ def check_profile(
     """Answer and re-run `requests` prompts in each cell (none: the profile's main ones) and hold them to the bounds.
 
     `greedy_requests` of them are asked again at temperature 0. Goes on from what `work` holds. Raises InvalidInput for
-    a profile of another model than its name loads here, or of a server.
+    a profile of another model than its name loads here, of a server, or of prompts that are not an audit's.
     """
     if profile.engine != ENGINE_TRANSFORMERS:
         raise InvalidInput("bounds of a server are checked by calibrating anew against it", "profile")
+    if profile.generator != GENERATOR_ID_V2:
+        raise InvalidInput(
+            f"is of {profile.generator}'s prompts, and no audit's: those are {GENERATOR_ID_V2}'s", "profile"
+        )
     outline = load_outline(profile.model)
     if outline.manifest.compute_digest() != profile.manifest_digest:
         raise InvalidInput(f"is of another model than {profile.model!r} is here", "profile")
@@ -98,7 +107,15 @@ def check_profile(
     for cell in task.cells:
         found = read_cell(task, collection, CHECK_SET, cell, names)
         readings = read_means(mu_ppm, found)
-        checks.append(CellCheck(cell=cell.name, hold_out=compute_hold_out(profile, found), readings=readings))
+        read = {item.statistic for item in readings}
+        checks.append(
+            CellCheck(
+                cell=cell.name,
+                hold_out=compute_hold_out(profile, found),
+                readings=readings,
+                unread=tuple(name for name in mu_ppm if name not in read),
+            )
+        )
     return checks
 
 

@@ -165,6 +165,7 @@ def test_honest_answers_of_the_same_machine_do_not_contradict_a_profile(made):
     assert check.holds
     assert (check.cell, check.hold_out.n) == ("bf16-8", 16)
     assert {item.statistic for item in check.readings} == profile.compute_mu_ppm().keys()
+    assert check.unread == ()
     assert {what.split()[-1] for what in heard} == {"check", "check-bf16-8", "check-greedy-bf16-8"}
     again = []
     assert check_profile(profile, 8, 8, work=folder / "check", progress=lambda *said: again.append(said)) == [check]

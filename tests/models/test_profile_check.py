@@ -50,6 +50,7 @@ def test_the_cells_are_the_profile_s_main_ones():
 REFUSED = {
     "of another model": ({"manifest_digest": bytes(32)}, "another model"),
     "of a server": ({"engine": "vllm"}, "calibrating anew"),
+    "of a network's prompts": ({"generator": "quiver-probes-v1"}, "no audit's"),
 }
 
 

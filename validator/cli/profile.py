@@ -149,6 +149,7 @@ def _describe_check(check: "CellCheck") -> dict[str, str]:
         "above their bound" if above else "nearest to their bound": ", ".join(
             f"{item.statistic} {item.mean_ppm / 1e6:.4f} of {item.mu_ppm / 1e6:.4f}" for item in nearest
         ),
+        **({"not looked at": ", ".join(check.unread)} if check.unread else {}),
         "the profile": "holds here"
         if check.holds
         else "does NOT hold here: calibrate this machine before you rely on it",

@@ -1,6 +1,7 @@
 """`quiver model` on profiles: who signed one, and whether it holds on this machine."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ KEY = bytes(31) + b"\x07"
 FINE = Reading(statistic="seeded-margin-fine-v1", n=100, mean_ppm=58_000, error_ppm=5_000, mu_ppm=78_000)
 HOLD_OUT = replace(NO_HOLD_OUT, n=100, max_product_milli_log10=440)
 HOLDS = CellCheck(cell="bf16-64", hold_out=HOLD_OUT, readings=(FINE,))
-BROKEN = replace(HOLDS, cell="fp32-64", readings=(replace(FINE, mean_ppm=99_000),))
+BROKEN = replace(HOLDS, cell="fp32-64", readings=(replace(FINE, mean_ppm=99_000),), unread=("text-any-v1",))
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def test_one_cell_that_does_not_hold_decides_the_exit_code_and_names_the_bound(f
     said = capsys.readouterr().out
     assert "seeded-margin-fine-v1 0.0990 of 0.0780" in said
     assert "does NOT hold here" in said
+    assert re.search(r"not looked at +text-any-v1", said)
 
 
 def test_machines_read_what_the_check_found(found, capsys):
