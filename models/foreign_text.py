@@ -97,6 +97,8 @@ def _translate(
         constants += [(place, LOG_ON) for place in places]
         constants += [(last, LOG_END)] if has_ended else []
     elif has_ended:
+        if not other.end_ids:
+            return None
         pieces, places = [*pieces, _get_end(other)], (*places, last)
     if len(prompt) + len(pieces) > other.manifest.context_length:
         return None

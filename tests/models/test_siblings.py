@@ -225,6 +225,12 @@ def test_another_model_gives_no_probability_to_an_answer(tiny, wordy, output_ids
     assert read(tiny, wordy, output_ids).logprob == (-math.inf, *(0.0,) * (len(output_ids) - 1))
 
 
+def test_a_model_that_never_ends_gives_no_probability_to_an_ended_answer(tiny, wordy):
+    endless = replace(wordy, end_ids=frozenset())
+    assert read(tiny, endless, (*ANSWER, END)).logprob[0] == -math.inf
+    assert read(tiny, endless, ANSWER).logprob == pytest.approx(read(tiny, wordy, ANSWER).logprob, abs=1e-4)
+
+
 def test_of_all_ways_to_cut_a_text_the_claimed_tokenizer_s_own_has_a_probability(tiny, wordy):
     assert sum(read(wordy, tiny, spell("the")).logprob) == -math.inf
     assert -math.inf < sum(read(wordy, tiny, (297,)).logprob) < 0.0
