@@ -39,7 +39,7 @@ from models.calibrate_audit import (
 from models.collection import Answered, Collection
 from models.load import load_outline
 from models.profiles import find_profile
-from scoring.evidence.audit import AuditPlan, build_audit_plan
+from scoring.evidence.audit_plan import AuditPlan, build_audit_plan
 from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     CHANNELS,
@@ -211,10 +211,14 @@ def _compute_wald(name: str, pool: Pool) -> float | None:
 
 def build_plan(profile: ToleranceProfile, channel: str) -> AuditPlan | None:
     """Return the plan of an audit that has one channel, for the null of weights and sampling; None without bounds."""
-    mu_ppm = {name: mu for name, mu in profile.compute_mu_ppm().items() if name in CHANNEL_STATISTIC_IDS and mu < PPM}
-    if not any(get_channel(name) == channel for name in mu_ppm):
+    bounds = {
+        name: tolerance
+        for name, tolerance in profile.compute_tolerances().items()
+        if name in CHANNEL_STATISTIC_IDS and tolerance[-1].mu_ppm < PPM
+    }
+    if not any(get_channel(name) == channel for name in bounds):
         return None
-    return build_audit_plan(mu_ppm, (channel,), covers_all_settings=False)
+    return build_audit_plan(bounds, (channel,), covers_all_settings=False)
 
 
 def is_told(plan: AuditPlan, pool: Pool) -> bool:

@@ -18,7 +18,7 @@ from models.collection import ACTIVATIONS, REFERENCE, Answered
 from models.gather import build_honest_answerer
 from models.reference import score_batch
 from models.variant_weights import WeightsShelf
-from scoring.evidence.audit import AuditPlan
+from scoring.evidence.audit_plan import AuditPlan
 from scoring.evidence.channel_ids import ACTIVATIONS_IDS, OWN_NOISE_ID, list_statistics_of
 
 ANSWERS = 32

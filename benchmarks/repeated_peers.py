@@ -35,7 +35,7 @@ from models.calibrate_audit import get_collection_folder
 from models.collection import Collection
 from models.load import decode_tokens, load_model
 from models.profiles import find_profile
-from scoring.evidence.audit import AuditPlan
+from scoring.evidence.audit_plan import AuditPlan
 from scoring.evidence.channel_ids import TEXT
 from scoring.evidence.profile import ToleranceProfile
 

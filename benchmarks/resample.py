@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.evidence.audit import EARLY_PART, START_BLOCK, AuditPlan, Unit, compute_gains
+from scoring.evidence.audit import Unit, compute_gains
+from scoring.evidence.audit_plan import EARLY_PART, START_BLOCK, AuditPlan, Lines
 
 Floats = NDArray[np.float64]
 
@@ -27,14 +28,14 @@ class Lives:
 
 
 def compute_gain_table(plan: AuditPlan, units: list[Unit]) -> Floats:
-    """Return log factors [units, bets] against the claimed sampling."""
+    """Return log factors [units, lines] against the claimed sampling."""
     return np.array([compute_gains(plan, unit) for unit in units], dtype=np.float64)
 
 
 def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_threshold: float) -> Lives:
     """Follow lives [lives, requests] of indices into `gains`, each until its threshold or its end."""
-    parts = np.array(plan.log_parts)
-    early = np.zeros((len(order), len(parts)))
+    parts, lines = np.array(plan.log_parts), plan.get_lines()
+    early = np.zeros((len(order), len(lines.log_e)))
     late = np.full_like(early, -np.inf)
     reached = np.full(len(order), np.inf)
     largest = np.zeros(len(order))
@@ -46,13 +47,20 @@ def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_t
         early += fresh
         late += fresh
         cash = -math.log((step + 1) // START_BLOCK + 1)
-        later = np.logaddexp(_mix(parts, late), cash) + math.log(1 - EARLY_PART)
-        wealth = np.logaddexp(_mix(parts, early) + math.log(EARLY_PART), later)
+        later = np.logaddexp(_mix(parts, _find_least(lines, late)), cash) + math.log(1 - EARLY_PART)
+        wealth = np.logaddexp(_mix(parts, _find_least(lines, early)) + math.log(EARLY_PART), later)
         largest = np.maximum(largest, wealth)
         reached = np.where(np.isinf(reached) & (wealth >= log_threshold), step + 1, reached)
         if np.isfinite(reached).all():
             break
     return Lives(reached=reached, largest=largest)
+
+
+def _find_least(lines: Lines, values: Floats) -> Floats:
+    """Return [lives, bets]: the least of each bet's lines, the calibration's evidence included."""
+    whole = values + np.array(lines.log_e)
+    least: Floats = np.minimum.reduceat(whole, lines.starts, axis=1)
+    return least
 
 
 def _mix(parts: Floats, values: Floats) -> Floats:

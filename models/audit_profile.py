@@ -1,7 +1,7 @@
 """From a collection of honest answers to the profile of an audit: cells, bounds, and what the hold-out reaches."""
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from models.calibrate_audit import (
     VERIFIER_DTYPE,
     AuditCalibration,
     ProviderCell,
+    count_alternative_answers,
     gather,
     get_collection_folder,
     list_calibrated_alternatives,
@@ -22,8 +23,20 @@ from models.load import LoadedModel, load_model, load_outline
 from models.requests import SAMPLER_GUMBEL
 from models.tolerances import HonestRequest, compute_log_share, describe_runtime, measure, read_requests
 from scoring.errors import InvalidInput
-from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
-from scoring.evidence.channel_ids import CHANNELS, SEEDED, TEXT, get_channel, is_audited, is_sibling
+from scoring.evidence.audit import Unit, build_wealth
+from scoring.evidence.audit_plan import build_audit_plan
+from scoring.evidence.channel_ids import (
+    CHANNELS,
+    GREEDY,
+    PROMPT_ALTERNATIVES,
+    SEEDED,
+    TEXT,
+    WEIGHTS_ALTERNATIVES,
+    get_channel,
+    is_audited,
+    is_sibling,
+    list_statistics_of,
+)
 from scoring.evidence.profile import (
     ALL,
     ENGINE_TRANSFORMERS,
@@ -38,6 +51,7 @@ from scoring.evidence.profile import (
     ToleranceProfile,
     is_development,
 )
+from scoring.evidence.tolerance import Tolerance
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2
 from scoring.records import PPM
 
@@ -59,14 +73,15 @@ def run(
 ) -> ToleranceProfile:
     """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds.
 
-    With `base` only what that profile has no bounds for is measured and added to it (`extend_profile`).
+    With `base` only what that profile has no bounds for, or has from fewer requests, is measured and put into it
+    (`extend_profile`).
     """
     collection = Collection(work or get_collection_folder(task.model))
     if base is None:
         gather(task, collection, progress)
         profile = build_profile(task, collection)
     else:
-        gather(task, collection, progress, known=base.compute_mu_ppm().keys())
+        gather(task, collection, progress, known=list_settled(base, task))
         profile = extend_profile(base, task, collection)
     out.write_bytes(profile.encode())
     return profile
@@ -75,9 +90,10 @@ def run(
 def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: Collection) -> ToleranceProfile:
     """Return a profile with the bounds that it lacks, from the honest answers of a collection in each of its cells.
 
-    What it has stays as it is, the reading of its hold-out included: that is of the statistics which it had then. A
-    wide cell without answers is not covered by what is added. Raises InvalidInput when the collection is of another
-    model or envelope, or has no answers of a main cell.
+    Bounds that rest on fewer requests than the collection has in every main cell are replaced: the count decides, never
+    what was measured. All else stays as it is, the reading of its hold-out included: that is of the statistics which it
+    had then. A wide cell without answers keeps what it has and is not covered by what is added. Raises InvalidInput
+    when the collection is of another model or envelope, or has no answers of a main cell.
     """
     if task.is_server or base.engine != ENGINE_TRANSFORMERS:
         raise InvalidInput("of a server there is one pass: calibrate it anew", "extend")
@@ -92,18 +108,36 @@ def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: C
     missing = [cell.name for cell in base.cells if cell.role == MAIN and cell.name not in measured]
     if missing:
         raise InvalidInput(f"no honest answers of {missing[0]}", "cells")
-    known = base.compute_mu_ppm().keys()
-    cells = tuple(_extend_cell(cell, measured.get(cell.name), known) for cell in base.cells)
+    main = [(cell, measured[cell.name]) for cell in base.cells if cell.role == MAIN]
+    counts = [(cell.count_requests(), fresh.count_requests()) for cell, fresh in main]
+    better = {name for name in counts[0][1] if all(new.get(name, 0) > old.get(name, 0) for old, new in counts)}
+    cells = tuple(_extend_cell(cell, measured.get(cell.name), better) for cell in base.cells)
     is_short = is_development(cell.requests for cell in cells if cell.role == MAIN)
     return replace(base, cells=cells, development=is_short)
 
 
-def _extend_cell(cell: Cell, measured: Cell | None, known: Container[str]) -> Cell:
+def list_settled(base: ToleranceProfile, task: AuditCalibration) -> frozenset[str]:
+    """Return the statistics that a task would measure on no more requests than a profile did in every main cell."""
+    alternatives = task.alternatives or (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
+    of_alternatives = {name for item in alternatives for name in list_statistics_of(item, is_greedy=False)}
+
+    def count_planned(name: str) -> int:
+        if get_channel(name) == GREEDY:
+            return min(task.greedy_requests, task.requests)
+        return count_alternative_answers(task, task.requests) if name in of_alternatives else task.requests
+
+    counts = [cell.count_requests() for cell in base.cells if cell.role == MAIN]
+    return frozenset(name for name in counts[0] if all(count[name] >= count_planned(name) for count in counts))
+
+
+def _extend_cell(cell: Cell, measured: Cell | None, better: Container[str]) -> Cell:
     if measured is None:
         return cell
-    added = tuple(item for item in measured.measurements if item.statistic not in known)
-    fewest = min((item.n for item in added if item.stratum == ALL), default=cell.requests)
-    return replace(cell, measurements=(*cell.measurements, *added), requests=min(cell.requests, fewest))
+    added = tuple(item for item in measured.measurements if item.statistic in better)
+    replaced = {item.statistic for item in added}
+    kept = tuple(item for item in cell.measurements if item.statistic not in replaced)
+    extended = replace(cell, measurements=(*kept, *added))
+    return replace(extended, requests=min(extended.count_requests().values()))
 
 
 def build_profile(task: AuditCalibration, collection: Collection) -> ToleranceProfile:
@@ -196,7 +230,12 @@ def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest
     mu_ppm = profile.compute_mu_ppm()
     known = {get_channel(name) for name in mu_ppm}
     whole = tuple(channel for channel in CHANNELS if channel in known)
-    peaks = [_compute_peak(mu_ppm, channels, requests) for channels in (whole, (SEEDED,), (TEXT,))]
+    bounds = {
+        name: tolerance
+        for name, tolerance in profile.compute_tolerances().items()
+        if is_audited(name) and tolerance[-1].mu_ppm < PPM
+    }
+    peaks = [_compute_peak(bounds, channels, requests) for channels in (whole, (SEEDED,), (TEXT,))]
     shares = []
     for name, mu in mu_ppm.items():
         values = [request.statistics_ppm[name] for request in requests if name in request.statistics_ppm]
@@ -212,9 +251,8 @@ def compute_hold_out(profile: ToleranceProfile, requests: Sequence[HonestRequest
     )
 
 
-def _compute_peak(mu_ppm: dict[str, int], channels: Sequence[str], requests: Sequence[HonestRequest]) -> int:
-    known = {name: mu for name, mu in mu_ppm.items() if is_audited(name) and mu < PPM}
-    wealth = build_wealth(build_audit_plan(known, channels, covers_all_settings=False))
+def _compute_peak(bounds: Mapping[str, Tolerance], channels: Sequence[str], requests: Sequence[HonestRequest]) -> int:
+    wealth = build_wealth(build_audit_plan(bounds, channels, covers_all_settings=False))
     peak = 0.0
     for request in requests:
         wealth = wealth.add(Unit(statistics_ppm=request.statistics_ppm))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from scoring.evidence.algebra import add_logs
-from scoring.evidence.audit import Amendment, AuditPlan, Unit, Wealth, build_wealth
+from scoring.evidence.audit import Amendment, Unit, Wealth, build_wealth
+from scoring.evidence.audit_plan import AuditPlan
 from scoring.evidence.channel_ids import (
     CHANNELS,
     GRID_IDS,

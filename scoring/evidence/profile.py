@@ -13,6 +13,7 @@ from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import find_ratio_cap, is_audited
 from scoring.evidence.statistics import STATISTIC_IDS
+from scoring.evidence.tolerance import Moments, Tolerance, build_bound, build_tolerance
 from scoring.hashing import keccak256
 from scoring.records import PPM
 
@@ -114,6 +115,12 @@ class Cell(Record):
         if not keys or len(set(keys)) != len(keys):
             raise InvalidInput("needs at least one, each statistic and stratum once", "measurements")
 
+    def count_requests(self) -> dict[str, int]:
+        """Return how many honest requests each statistic was measured on."""
+        whole = {item.statistic: item.n for item in self.measurements if item.stratum == ALL}
+        # Without "all" a profile is bounded by its strata: what it was measured on is told by the cell alone.
+        return whole or {item.statistic: self.requests for item in self.measurements}
+
     def describe_device(self) -> str:
         """Return what the verifier ran on, in a word or two."""
         return self.processor if self.device == CPU else self.device
@@ -168,23 +175,60 @@ class ToleranceProfile(Record):
                 raise InvalidInput(f"cell {cell.name} has other strata or statistics than the first", "cells")
 
     def compute_mu_ppm(self) -> dict[str, int]:
-        """Return mu of each statistic, in the order of the first cell: what holds in every cell and stratum.
+        """Return mu of each statistic, in the order of the first cell: what holds in every cell.
 
         A main cell gives its bound: over all drawn prompts where it has that, since probes come from that mixture and
-        from nothing else, otherwise the largest of its strata. What has few requests (a wide cell, a stratum beside
-        "all") gives its mean and three standard errors: a bound would be the price of its size alone, and would blind
-        the audit for every cell. The honest mean of a likelihood ratio is the same for every prompt and moves with the
+        from nothing else, otherwise the largest of its strata. What has few requests (a wide cell, a main cell's
+        stratum beside "all") gives its mean and three standard errors: a bound would be the price of its size alone,
+        and would blind the audit for every cell. A wide cell's strata beside its "all" give nothing: the mixture is
+        what its mean is of. The honest mean of a likelihood ratio is the same for every prompt and moves with the
         numerics alone, so there it is the mean *less* three standard errors: what contradicts the bound raises it.
         """
-        mu_ppm: dict[str, int] = {}
+        return {name: self._find_limits(name)[1] for name in self._statistics}
+
+    def compute_tolerances(self) -> dict[str, Tolerance]:
+        """Return each statistic's tolerance: its bound (`compute_mu_ppm`), and what the main cells say of lower means.
+
+        Nothing is held against a mean up to what covers strata and wide cells. A ratio's mean is taken as 1 / cap at
+        least: an answer without information has a ratio of 1, and may not gain.
+        """
+        found: dict[str, Tolerance] = {}
+        for name in self._statistics:
+            ratio_cap = find_ratio_cap(name)
+            least_ppm = 0 if ratio_cap is None else PPM // ratio_cap
+            floor_ppm, bound_ppm = (max(limit, least_ppm) for limit in self._find_limits(name))
+            bounding, _ = self._split_measurements(name)
+            moments = tuple(
+                Moments(n=item.n, mean_ppm=item.mean_ppm, variance_ppm=item.variance_ppm, max_ppm=item.max_ppm)
+                for item in bounding
+            )
+            is_whole = all(item.stratum == ALL for item in bounding)
+            found[name] = build_tolerance(moments, floor_ppm, bound_ppm) if is_whole else build_bound(bound_ppm)
+        return found
+
+    @property
+    def _statistics(self) -> list[str]:
+        return list(dict.fromkeys(item.statistic for item in self.cells[0].measurements))
+
+    def _find_limits(self, statistic: str) -> tuple[int, int]:
+        """Return up to what mean nothing is held against a statistic, and its bound."""
+        bounding, covered = self._split_measurements(statistic)
+        errors = 3 if find_ratio_cap(statistic) is None else -3
+        floor_ppm = max((_cover_mean(item, errors) for item in covered), default=0)
+        return floor_ppm, max(floor_ppm, *(item.mu_ppm for item in bounding))
+
+    def _split_measurements(self, statistic: str) -> tuple[list[Measurement], list[Measurement]]:
+        """Return the measurements that bound a statistic, and those that are covered."""
+        bounding, covered = [], []
         for cell in self.cells:
-            whole = {item.statistic for item in cell.measurements if item.stratum == ALL}
-            for item in cell.measurements:
-                is_bounded = cell.role == MAIN and (item.stratum == ALL or item.statistic not in whole)
-                errors = 3 if find_ratio_cap(item.statistic) is None else -3
-                bound = item.mu_ppm if is_bounded else _cover_mean(item, errors)
-                mu_ppm[item.statistic] = max(mu_ppm.get(item.statistic, 0), bound)
-        return mu_ppm
+            own = [item for item in cell.measurements if item.statistic == statistic]
+            has_whole = any(item.stratum == ALL for item in own)
+            for item in own:
+                if cell.role == MAIN and (item.stratum == ALL or not has_whole):
+                    bounding.append(item)
+                elif cell.role == MAIN or item.stratum == ALL or not has_whole:
+                    covered.append(item)
+        return bounding, covered
 
     def covers_verifier(self, device: str, processor: str) -> bool:
         """Return whether some cell was measured by a verifier on this device (on this processor, where it is one)."""
@@ -192,13 +236,7 @@ class ToleranceProfile(Record):
 
     def list_slash_grade(self) -> frozenset[str]:
         """Return the statistics whose bound rests on MIN_REQUESTS honest requests in every main cell."""
-        main = [cell for cell in self.cells if cell.role == MAIN]
-        counts = [
-            {item.statistic: item.n for item in cell.measurements if item.stratum == ALL}
-            # A profile without "all" is bounded by its strata: what it was measured on is told by the cell alone.
-            or {item.statistic: cell.requests for item in cell.measurements}
-            for cell in main
-        ]
+        counts = [cell.count_requests() for cell in self.cells if cell.role == MAIN]
         return frozenset(name for name in counts[0] if min(count.get(name, 0) for count in counts) >= MIN_REQUESTS)
 
     def compute_digest(self) -> bytes:

@@ -13,17 +13,20 @@ from benchmarks.detection_pools import Pool, join_pools
 from benchmarks.pass_costs import list_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives
-from scoring.evidence.audit import Unit, build_audit_plan
+from scoring.evidence.audit import Unit
+from scoring.evidence.audit_plan import build_audit_plan
 from scoring.evidence.channel_ids import ACTIVATIONS_IDS, CHANNELS, OWN_NOISE_ID
+from scoring.evidence.tolerance import build_bound
 
 FINE, RATIO = "seeded-margin-fine-v1", "text-int4-c100-v1"
+MU_PPM = {FINE: 50_000, RATIO: 20_000, "seeded-int8-ratio-v1": 1_000_000}
 
 
 class Profile:
     """What a measurement reads of a profile."""
 
-    def compute_mu_ppm(self):
-        return {FINE: 50_000, RATIO: 20_000, "seeded-int8-ratio-v1": 1_000_000}
+    def compute_tolerances(self):
+        return {name: build_bound(mu_ppm) for name, mu_ppm in MU_PPM.items()}
 
 
 def build_pool(g_ppm, count=20, ratio=10.0):

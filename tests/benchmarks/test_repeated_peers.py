@@ -54,6 +54,7 @@ from models.collection import (
 from models.gather import gather_answers
 from models.requests import GRID, SAMPLER_NONE, ChatMessage, TokenStatistics
 from scoring.evidence.audit import Unit
+from scoring.evidence.tolerance import build_bound
 
 RATIO = "text-int4-c100-v1"
 SMALL = Sizes(prompts=3, local=10, repeated=2, copies=10, honest_everywhere=2, scored=4)
@@ -75,8 +76,8 @@ QUESTIONS = [
 class Profile:
     """What a plan reads of a profile."""
 
-    def compute_mu_ppm(self):
-        return {RATIO: 20_000}
+    def compute_tolerances(self):
+        return {RATIO: build_bound(20_000)}
 
 
 PLAN = build_plan(Profile(), "text")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.resample import compute_gain_table, follow_lives
-from scoring.evidence.audit import Unit, build_audit_plan, build_wealth
+from scoring.evidence.audit import Unit, build_wealth
+from scoring.evidence.audit_plan import build_audit_plan
 
 MU_PPM = {"seeded-margin-fine-v1": 50_000, "text-any-v1": 20_000}
 PLAN = build_audit_plan(MU_PPM, ("seeded", "text"), False)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from models import profiles
-from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, run
+from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, list_settled, run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
-from scoring.evidence.audit import build_audit_plan
+from scoring.evidence.audit_plan import build_audit_plan
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
     CAPS,
@@ -23,7 +23,7 @@ from scoring.evidence.channel_ids import (
     is_sibling,
     list_greedy_ids,
 )
-from scoring.evidence.profile import ALL, ToleranceProfile
+from scoring.evidence.profile import ALL, WIDE, ToleranceProfile
 
 PROFILES = Path(profiles.__file__).parent
 CELLS = {"bf16/64": ("bf16", 64, "sdpa"), "fp32/1": ("fp32", 1, "sdpa"), "bf16/8/eager": ("bf16", 8, "eager")}
@@ -117,10 +117,42 @@ def test_an_extension_adds_what_a_profile_lacks_and_changes_nothing_else(made):
     task, folder, profile = made
     # Bounds of another run: they would be told from those that are measured here.
     base = leave_out(profile, ADDED)
-    base = replace(base, cells=(replace(base.cells[0], requests=5, seconds=77),))
+    base = replace(base, cells=(replace(base.cells[0], seconds=77),))
     extended = run(task, folder / "r.json", folder / "work", base=base)
     assert leave_out(extended, ADDED) == base
     assert extended.compute_mu_ppm() == profile.compute_mu_ppm()
+
+
+def test_an_extension_measures_again_what_rests_on_fewer_requests_than_it_has():
+    profile = ToleranceProfile.decode((PROFILES / "bundled_vllm.json").read_bytes())
+    counts = profile.cells[0].count_requests()
+    assert (counts[LOGPROBS_IDS[0]], counts[GREEDY_IDS[0]]) == (1_024, 512)
+    assert list_settled(profile, AuditCalibration(requests=1_024, greedy_requests=512)) == counts.keys()
+    drawn = {name for name in counts if name not in GREEDY_IDS}
+    assert list_settled(profile, AuditCalibration(requests=1_024, greedy_requests=513)) == drawn
+    assert list_settled(profile, AuditCalibration(requests=1_025, greedy_requests=512)) == {*GREEDY_IDS}
+
+
+@pytest.mark.slow
+def test_an_extension_replaces_bounds_that_rest_on_fewer_requests_and_no_others(made):
+    task, folder, profile = made
+    # Counts that are none of this run's: the first bounds rest on fewer requests than it has, the others on more.
+    fewer = {LOGPROBS_IDS[0], TEXT_ANY_ID, GREEDY_IDS[0]}
+    items = profile.cells[0].measurements
+    counted = tuple(
+        replace(item, n=3 if item.statistic in fewer else 99, mean_ppm=7, mu_ppm=10**6, max_ppm=10**6) for item in items
+    )
+    cell = replace(profile.cells[0], measurements=counted, requests=3)
+    wide = replace(cell, role=WIDE, name="bf16<-bf16-1")
+    extended = run(task, folder / "s.json", folder / "work", base=replace(profile, cells=(cell, wide)))
+    assert (
+        leave_out(extended, fewer).cells[0].measurements
+        == leave_out(replace(profile, cells=(cell,)), fewer).cells[0].measurements
+    )
+    again = [item for item in extended.cells[0].measurements if item.statistic in fewer]
+    assert again == [item for item in items if item.statistic in fewer]
+    assert extended.cells[0].requests == min(item.n for item in again if item.stratum == ALL)
+    assert extended.cells[1] == wide
 
 
 @pytest.mark.slow

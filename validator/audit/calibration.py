@@ -1,6 +1,6 @@
 """The bounds that an audit bets with: from which profile, and what a proof from them is good for on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +10,7 @@ from models.tolerances import describe_processor
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, list_text_ids
 from scoring.evidence.profile import CPU, MIN_REQUESTS, ToleranceProfile
+from scoring.evidence.tolerance import Tolerance, build_bound
 from scoring.records import PPM
 
 UNCALIBRATED_MU_PPM = 300_000
@@ -37,14 +38,17 @@ class Calibration:
     profile: ToleranceProfile | None
     verifier: Verifier
 
-    def find_bounds(self, siblings: Sequence[str] = ()) -> dict[str, int]:
-        """Return the bound in ppm of each statistic that there is one for; `siblings` are the other models in play."""
+    def find_bounds(self, siblings: Sequence[str] = ()) -> dict[str, Tolerance]:
+        """Return the tolerance of each statistic that has a bound; `siblings` are the other models in play."""
         own = list_text_ids(siblings)
         if self.profile is None:
-            return dict.fromkeys((*CHANNEL_STATISTIC_IDS, *own), UNCALIBRATED_MU_PPM)
-        known: Mapping[str, int] = self.profile.compute_mu_ppm()
+            return dict.fromkeys((*CHANNEL_STATISTIC_IDS, *own), build_bound(UNCALIBRATED_MU_PPM))
         # A bound of 1 is no bound, and what is not run is not bet on.
-        return {name: mu for name, mu in known.items() if (name in CHANNEL_STATISTIC_IDS or name in own) and mu < PPM}
+        return {
+            name: tolerance
+            for name, tolerance in self.profile.compute_tolerances().items()
+            if (name in CHANNEL_STATISTIC_IDS or name in own) and tolerance[-1].mu_ppm < PPM
+        }
 
     @property
     def is_own(self) -> bool:

@@ -18,7 +18,8 @@ from models.requests import GRID, SEEDED_SAMPLERS
 from models.siblings import get_labels
 from scoring.errors import Unavailable
 from scoring.evidence.appraisal import AuditAppraisal, AuditEvidence, build_evidence
-from scoring.evidence.audit import FITTED, MISSING, Amendment, AuditPlan, Unit, build_audit_plan, build_wealth
+from scoring.evidence.audit import MISSING, Amendment, Unit, build_wealth
+from scoring.evidence.audit_plan import FITTED, AuditPlan, build_audit_plan
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
     CHANNELS,

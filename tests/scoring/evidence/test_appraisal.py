@@ -3,7 +3,8 @@
 import pytest
 
 from scoring.evidence.appraisal import UNKNOWN_NAME, AuditAppraisal, build_evidence, describe_alternative
-from scoring.evidence.audit import MISSING, Unit, build_audit_plan
+from scoring.evidence.audit import MISSING, Unit
+from scoring.evidence.audit_plan import build_audit_plan
 from scoring.evidence.channel_ids import GRID_IDS, TEXT
 from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 

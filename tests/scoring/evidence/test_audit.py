@@ -5,18 +5,8 @@ import math
 import pytest
 
 from scoring.errors import InvalidInput
-from scoring.evidence.audit import (
-    _GROUPS,
-    FITTED,
-    FOREIGN_FACTOR,
-    MISSING,
-    SHARES,
-    Amendment,
-    Unit,
-    build_audit_plan,
-    build_wealth,
-    compute_gains,
-)
+from scoring.evidence.audit import MISSING, Amendment, Unit, build_wealth, compute_gains
+from scoring.evidence.audit_plan import FITTED, FOREIGN_FACTOR, GROUPS, SHARES, build_audit_plan
 from scoring.evidence.channel_ids import (
     CHANNEL_STATISTIC_IDS,
     GRID_IDS,
@@ -52,9 +42,7 @@ def test_the_parts_of_the_wealth_sum_to_one():
 
 
 def test_a_group_gets_its_weight_of_its_channel_and_shares_it_equally():
-    groups = [
-        (weight, names) for weight, names in _GROUPS if get_channel(names[0]) == TEXT and TEXT_ANY_ID not in names
-    ]
+    groups = [(weight, names) for weight, names in GROUPS if get_channel(names[0]) == TEXT and TEXT_ANY_ID not in names]
     plan = build_audit_plan({name: 20_000 for _, names in groups for name in names}, (TEXT,), False)
     parts = {statistic.id: statistic.part for statistic in plan.statistics}
     whole = sum(weight for weight, _ in groups)

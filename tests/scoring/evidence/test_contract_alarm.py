@@ -6,7 +6,8 @@ import pytest
 
 from scoring.errors import InvalidInput
 from scoring.evidence.appraisal import AuditAppraisal, build_evidence
-from scoring.evidence.audit import Unit, build_audit_plan
+from scoring.evidence.audit import Unit
+from scoring.evidence.audit_plan import build_audit_plan
 from scoring.evidence.channel_ids import TEXT
 from scoring.evidence.contract_alarm import ALARM_IDS, MU, NEEDLE, build_contract_alarm
 from scoring.evidence.contracts import (

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from scoring.evidence.appraisal import AuditAppraisal, build_evidence
-from scoring.evidence.audit import MISSING, SHARES, SIBLINGS_WEIGHT, build_audit_plan, compute_gains
+from scoring.evidence.audit import MISSING, compute_gains
+from scoring.evidence.audit_plan import SHARES, SIBLINGS_WEIGHT, build_audit_plan
 from scoring.evidence.channel_ids import (
     CAPS,
     TEXT,

@@ -7,6 +7,7 @@ import pytest
 from models.profiles import load_profile
 from scoring.evidence.channel_ids import build_sibling_name, list_text_ids
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, MIN_REQUESTS
+from scoring.evidence.tolerance import build_bound
 from validator.audit.calibration import UNCALIBRATED_MU_PPM, Calibration, Verifier, choose_calibration
 
 SHIPPED = load_profile("bundled_audit")
@@ -78,5 +79,5 @@ def test_without_a_profile_bounds_are_wide_and_nothing_is_of_slash_grade() -> No
     found = choose_calibration(None, bytes(32), OWN)
     assert found.profile is None
     assert found.slash_grade == frozenset()
-    assert set(found.find_bounds().values()) == {UNCALIBRATED_MU_PPM}
+    assert set(found.find_bounds().values()) == {build_bound(UNCALIBRATED_MU_PPM)}
     assert "only suspected" in found.describe()

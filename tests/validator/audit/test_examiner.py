@@ -15,6 +15,7 @@ from models.requests import ChatMessage, GenerationRequest
 from scoring.errors import InvalidInput, Unavailable
 from scoring.evidence.channel_ids import ACTIVATIONS_IDS, LOGPROBS_IDS
 from scoring.evidence.contracts import COMPLETION_TOKENS, FINISH_REASON
+from scoring.evidence.tolerance import build_bound
 from validator.audit.calibration import Calibration
 from validator.audit.examiner import ModelExaminer
 from validator.audit.needles import build_needle, find_code
@@ -157,7 +158,7 @@ def build_logprobs(*values):
 @pytest.fixture
 def listening(examiner, monkeypatch):
     # The bundled profile's own bounds do not matter here: what is looked at does.
-    monkeypatch.setattr(Calibration, "find_bounds", lambda *_: dict.fromkeys(LOGPROBS_IDS, 50_000))
+    monkeypatch.setattr(Calibration, "find_bounds", lambda *_: dict.fromkeys(LOGPROBS_IDS, build_bound(50_000)))
     examiner.begin(("text", "logprobs"))
     return examiner
 
@@ -202,7 +203,7 @@ def proven(examiner):
 
 @pytest.fixture
 def weighing(examiner, monkeypatch):
-    monkeypatch.setattr(Calibration, "find_bounds", lambda *_: dict.fromkeys(ACTIVATIONS_IDS, 50_000))
+    monkeypatch.setattr(Calibration, "find_bounds", lambda *_: dict.fromkeys(ACTIVATIONS_IDS, build_bound(50_000)))
     examiner.begin(("text", "activations"))
     return examiner
 
