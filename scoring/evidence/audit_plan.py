@@ -87,7 +87,7 @@ class AuditStatistic:
 
 
 Factors = tuple[tuple[float, float], ...]
-"""Of each line of a statistic (1 - share, share / mu in ppm): the factor is the first, and g in ppm times the second."""
+"""Of each line of a statistic (1 - share, share / mu): its factor is the first, and g in ppm times the second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
