@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo demo-text demo-audit test check bench bench-detection bench-verify bench-stealth calibrate extend vectors format install install-bench clean
+.PHONY: demo demo-text demo-audit test check bench bench-detection bench-verify bench-stealth calibrate extend siblings vectors format install install-bench clean
 
 demo: install  ## the oracle end to end on a real model: ledger, four validators, six providers
 	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
@@ -42,6 +42,10 @@ calibrate: install  ## make the bundled model's tolerance profile again
 extend: install  ## add to it the bounds that it lacks
 	$(BIN)/quiver model calibrate --extend models/profiles/bundled_audit.json --requests 1024 --hold-out 192 --greedy 512 \
 		--wide bf16/1 --wide-requests 192 --alternatives int4,int5,int6,int8 --out models/profiles/bundled_audit.json
+
+siblings: install-bench  ## add to it the bounds of the models that the benchmark names
+	$(BIN)/quiver model calibrate --extend models/profiles/bundled_audit.json --requests 512 --hold-out 8 --greedy 0 \
+		--alternatives int4 $$($(BIN)/python -m benchmarks.named_models) --out models/profiles/bundled_audit.json
 
 vectors: install  ## write the golden vectors again
 	$(BIN)/python tests/vectors/regenerate.py

@@ -8,15 +8,16 @@ second run only does what is missing. `--report` makes the table from what is th
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
-from benchmarks.detection_data import BENCHMARK_SET, gather_honest, gather_rows, get_group
+from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial, find_row
+from benchmarks.detection_data import BENCHMARK_SET, ROW_REQUESTS, gather_honest, gather_named, gather_rows, get_group
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.detection_pools import (
     ALTERNATIVE_IDS,
@@ -30,13 +31,14 @@ from benchmarks.detection_pools import (
 )
 from benchmarks.document import write_section
 from benchmarks.honest_rows import HONEST_ROWS, MAIN_GROUPS, gather_honest_rows
+from benchmarks.named_models import NAMED_ROWS, find_named_ids, list_named_models
 from benchmarks.pass_costs import list_bet_on, list_passes, measure_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
     get_collection_folder,
 )
-from models.collection import Answered, Collection
+from models.collection import Answered, Collection, Progress
 from models.load import load_outline
 from models.profiles import find_profile
 from scoring.evidence.audit_plan import AuditPlan, build_audit_plan
@@ -47,6 +49,8 @@ from scoring.evidence.channel_ids import (
     SEEDED,
     TEXT,
     get_channel,
+    is_sibling,
+    list_text_ids,
 )
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, ToleranceProfile
 from scoring.records import PPM
@@ -89,22 +93,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row
         for row in ROWS
         if row.name not in MIXED_ROWS
+        and row.name not in NAMED_ROWS
         and options.cheats
         and (not options.rows or row.name in options.rows)
         and any((channel == GREEDY) == row.asks_greedy for channel in channels)
     ]
+    named = find_named(profile, [row.name for row in rows]) if TEXT in channels else {}
     if not options.report:
         known = list_bet_alternatives(profile)
         gather_honest(collection, options.honest, report_progress, channels, known)
         if options.honest_rows:
             gather_honest_rows(collection, report_progress, channels)
         gather_rows(collection, rows, options.requests, report_progress, channels, known)
+        gather_named_rows(collection, named, options.requests, report_progress)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}
-    pools = {row.name: build_pool(collection, get_group(row), answers[row.name]) for row in rows}
+    pools = {
+        row.name: build_pool(collection, get_group(row), answers[row.name], named=tuple(named.values())) for row in rows
+    }
     honest = join_pools([build_honest_pool(collection, group) for group in MAIN_GROUPS])
     if not honest.units:
         raise SystemExit("no honest hold-out answers: run without --report")
-    results = measure_rows(channels, profile, pools, honest, options.trials)
+    results = measure_rows(channels, profile, pools, honest, options.trials, named)
     if results:
         costs = measure_costs(profile, channels, read_honest_answers(collection, MAIN_GROUPS[0]))
         results = [replace(result, cost=costs.get(result.channel)) for result in results]
@@ -123,14 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure_rows(
-    channels: Sequence[str], profile: ToleranceProfile, pools: dict[str, Pool], honest: Pool, trials: int
+    channels: Sequence[str],
+    profile: ToleranceProfile,
+    pools: dict[str, Pool],
+    honest: Pool,
+    trials: int,
+    named: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Result]:
     """Return the results of every row and channel that can be measured, in the order of the table."""
     return [
         result
         for row in ROWS
         for channel in channels
-        if (result := measure_row(row, channel, profile, pools, honest, trials)) is not None
+        if (result := measure_row(row, channel, profile, pools, honest, trials, named)) is not None
     ]
 
 
@@ -147,6 +161,23 @@ def measure_costs(profile: ToleranceProfile, channels: Sequence[str], answers: S
         for channel, names in passes.items()
         if all(name in taken for name in names)
     }
+
+
+def find_named(profile: ToleranceProfile, rows: Sequence[str]) -> dict[str, str]:
+    """Return the ids of the models that rows serve and a profile has bounds for, by row; makes those models."""
+    bet = profile.compute_mu_ppm().keys()
+    if not any(map(is_sibling, bet)) or not {*NAMED_ROWS.values()}.intersection(rows):
+        return {}
+    return {row: name for row, name in find_named_ids().items() if row in rows and {*list_text_ids((name,))} <= bet}
+
+
+def gather_named_rows(collection: Collection, named: Mapping[str, str], count: int, progress: Progress) -> None:
+    """Run each named model over the answers that it gave itself, and over honest ones (ROW_REQUESTS of a cell)."""
+    models = list_named_models() if named else {}
+    for row in named:
+        groups = {group: read_honest_answers(collection, group)[:ROW_REQUESTS] for group in MAIN_GROUPS}
+        groups[get_group(find_row(row))] = read_row_answers(collection, find_row(row), count)
+        gather_named(collection, groups, models[row], progress)
 
 
 def list_bet_alternatives(profile: ToleranceProfile) -> tuple[str, ...]:
@@ -166,16 +197,29 @@ def describe_run(profile: ToleranceProfile, trials: int) -> str:
 
 
 def measure_row(
-    row: CheatRow, channel: str, profile: ToleranceProfile, pools: dict[str, Pool], honest: Pool, trials: int
+    row: CheatRow,
+    channel: str,
+    profile: ToleranceProfile,
+    pools: dict[str, Pool],
+    honest: Pool,
+    trials: int,
+    named: Mapping[str, str] = MappingProxyType({}),
 ) -> Result | None:
-    """Resample lives of one row in one channel; None when its answers were not gathered."""
-    pool = pools.get(MIXED_ROWS.get(row.name, row.name))
+    """Resample lives of one row in one channel; None when its answers were not gathered.
+
+    `named` holds the ids of models that an auditor names, by the row that serves them.
+    """
+    sources = {**MIXED_ROWS, **NAMED_ROWS}
+    pool = pools.get(sources.get(row.name, row.name))
     if pool is None or not pool.units or row.asks_greedy != (channel == GREEDY):
+        return None
+    sibling = named.get(NAMED_ROWS.get(row.name, ""))
+    if row.name in NAMED_ROWS and (sibling is None or channel != TEXT):
         return None
     # llama.cpp draws its noise from generators of its own.
     if row.gguf is not None and channel == SEEDED:
         return None
-    plan = build_plan(profile, channel)
+    plan = build_plan(profile, channel, [sibling] if sibling else [])
     if plan is None or not is_told(plan, pool):
         return None
     gains = np.concatenate([compute_gain_table(plan, pool.units), compute_gain_table(plan, honest.units)])
@@ -190,7 +234,7 @@ def measure_row(
         answers=len(pool.units),
         lives=follow_lives(plan, gains, order, LOG_THRESHOLD),
         tokens=pool.tokens,
-        wald=_compute_wald(row.name, pool) if channel == TEXT else None,
+        wald=_compute_wald(sibling or IN_MIXTURE.get(row.name), pool) if channel == TEXT else None,
     )
 
 
@@ -201,20 +245,23 @@ def _draw_life(row: CheatRow, cheated: int, honest: int, length: int, generator:
     return np.where(cheats, places, places + cheated)
 
 
-def _compute_wald(name: str, pool: Pool) -> float | None:
+def _compute_wald(alternative: str | None, pool: Pool) -> float | None:
     """Return Wald's bound log(1/alpha) / KL in requests, KL the mean log ratio of the row's own alternative."""
-    alternative = IN_MIXTURE.get(name)
     values = [ratio[alternative] for ratio in pool.ratios if alternative in ratio] if alternative else []
     mean = sum(values) / len(values) if values else 0.0
     return LOG_THRESHOLD / mean if mean > 0 else None
 
 
-def build_plan(profile: ToleranceProfile, channel: str) -> AuditPlan | None:
-    """Return the plan of an audit that has one channel, for the null of weights and sampling; None without bounds."""
+def build_plan(profile: ToleranceProfile, channel: str, named: Sequence[str] = ()) -> AuditPlan | None:
+    """Return the plan of an audit that has one channel, for the null of weights and sampling; None without bounds.
+
+    `named` are the ids of other models that the auditor names.
+    """
+    wanted = {*CHANNEL_STATISTIC_IDS, *list_text_ids(named)}
     bounds = {
         name: tolerance
         for name, tolerance in profile.compute_tolerances().items()
-        if name in CHANNEL_STATISTIC_IDS and tolerance[-1].mu_ppm < PPM
+        if name in wanted and tolerance[-1].mu_ppm < PPM
     }
     if not any(get_channel(name) == channel for name in bounds):
         return None

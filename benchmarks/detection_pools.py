@@ -31,9 +31,15 @@ class Pool:
     tokens: float
 
 
-def build_pool(collection: Collection, group: str, answers: Sequence[Answered], reference: str = REFERENCE) -> Pool:
-    """Return the units and ratios of some answers."""
-    columns = list(read_answer_columns(collection, group, answers, ALTERNATIVE_IDS, reference))
+def build_pool(
+    collection: Collection,
+    group: str,
+    answers: Sequence[Answered],
+    reference: str = REFERENCE,
+    named: Sequence[str] = (),
+) -> Pool:
+    """Return the units and ratios of some answers; `named` are the ids of other models that were run on them."""
+    columns = list(read_answer_columns(collection, group, answers, (*ALTERNATIVE_IDS, *named), reference))
     lengths = [len(answer.output_ids) for answer in answers[: len(columns)]]
     return Pool(
         units=[Unit(statistics_ppm=compute_channel_statistics(item)) for item in columns],
@@ -58,9 +64,9 @@ def read_row_answers(collection: Collection, row: CheatRow, count: int) -> list[
     return collection.read_answers(get_group(row), questions)
 
 
-def build_honest_pool(collection: Collection, group: str) -> Pool:
+def build_honest_pool(collection: Collection, group: str, named: Sequence[str] = ()) -> Pool:
     """Return what a hold-out group gave."""
-    return build_pool(collection, group, read_honest_answers(collection, group))
+    return build_pool(collection, group, read_honest_answers(collection, group), named=named)
 
 
 def read_honest_answers(collection: Collection, group: str) -> list[Answered]:

@@ -15,7 +15,7 @@ from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives
 from scoring.evidence.audit import Unit
 from scoring.evidence.audit_plan import build_audit_plan
-from scoring.evidence.channel_ids import ACTIVATIONS_IDS, CHANNELS, OWN_NOISE_ID
+from scoring.evidence.channel_ids import ACTIVATIONS_IDS, CAPS, CHANNELS, OWN_NOISE_ID, build_text_id
 from scoring.evidence.tolerance import build_bound
 
 FINE, RATIO = "seeded-margin-fine-v1", "text-int4-c100-v1"
@@ -62,6 +62,40 @@ def test_a_row_without_answers_is_left_out():
 def test_walds_bound_is_the_threshold_over_the_mean_ratio():
     assert measure("int4", "text").wald == pytest.approx(math.log(1e6) / 10.0)
     assert measure("int4", "seeded").wald is None
+
+
+NAMED = "sibling-0123456789abcdef"
+NAMED_ID = build_text_id(NAMED, 100)
+
+
+def test_a_named_row_takes_another_row_s_answers_and_bets_on_the_model_that_is_named(monkeypatch):
+    monkeypatch.setitem(MU_PPM, NAMED_ID, 20_000)
+    units = [Unit(statistics_ppm={RATIO: 0, NAMED_ID: 1_000_000})] * 20
+    pools = {"drop-layer": Pool(units=units, ratios=[{NAMED: 8.0}] * 20, tokens=60.0)}
+
+    def measure_named(name, channel="text", named=None):
+        known = {"drop-layer": NAMED} if named is None else named
+        return measure_row(find_row(name), channel, Profile(), pools, HONEST, 50, known)
+
+    found = measure_named("drop-layer-named")
+    assert found.lives.get_quantile(0.99) < 10
+    assert found.wald == pytest.approx(math.log(1e6) / 8.0)
+    assert measure_named("drop-layer").lives.get_quantile(0.5) == math.inf
+    assert measure_named("drop-layer-named", "seeded") is None
+    assert measure_named("drop-layer-named", named={}) is None
+
+
+def test_models_are_named_only_where_a_profile_has_bounds_for_them(monkeypatch):
+    monkeypatch.setattr(
+        detection, "find_named_ids", lambda: {"drop-layer": NAMED, "other-model": "sibling-" + "0" * 16}
+    )
+    known = Profile()
+    known.compute_mu_ppm = lambda: {name: 20_000 for cap in CAPS for name in [build_text_id(NAMED, cap)]}
+    assert detection.find_named(known, ["drop-layer", "other-model", "int4"]) == {"drop-layer": NAMED}
+    assert detection.find_named(known, ["int4"]) == {}
+    known.compute_mu_ppm = lambda: {FINE: 50_000}
+    monkeypatch.setattr(detection, "find_named_ids", None)
+    assert detection.find_named(known, ["drop-layer"]) == {}
 
 
 def test_the_table_says_when_a_life_never_got_there():
