@@ -38,10 +38,10 @@ from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
 from scoring.evidence.tolerance import Step, Tolerance, build_bound, join_tolerances, scale_tolerance
 from scoring.records import PPM
 
-SHARES = (0.04, 0.12, 0.4, 0.7, 0.97)
-"""Stakes as shares of 1/mu. At 0.97 a ratio is nearly the capped likelihood ratio itself; 0.04 is for a provider that
-cheats in one request of twenty (Kelly: the stake is about that share)."""
-SHARE_WEIGHTS = (0.1, 0.1, 0.15, 0.15, 0.5)
+SHARES = (0.03, 0.1, 0.35, 0.7, 0.97)
+"""Stakes as shares of 1/mu. At 0.97 a ratio is nearly the capped likelihood ratio itself; 0.03 is for a provider that
+cheats in one request of twenty to forty (Kelly: the stake is about that share)."""
+SHARE_WEIGHTS = (0.2, 0.1, 0.1, 0.15, 0.45)
 """The part of a statistic's wealth at each stake: most for the one that ends gross cheats, in the fewest requests."""
 START_BLOCK = 8
 EARLY_PART = 0.8

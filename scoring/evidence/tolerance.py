@@ -30,7 +30,7 @@ from scoring.evidence.algebra import add_logs
 from scoring.evidence.bounds import STAKES
 from scoring.records import PPM
 
-KEPT_PART = 0.75
+KEPT_PART = 0.6
 LOG_STEP = 1.0
 """How far apart the e-values of steps are: what the minimum can lose to the steps between them."""
 _POINTS = 64
