@@ -25,6 +25,9 @@ CPU, SERVER = "cpu", "server"
 """Devices of a cell: of a CPU it matters which, of a server that is reached over HTTP no more is known."""
 ENGINE_TRANSFORMERS, ENGINE_VLLM = "transformers", "vllm"
 """What runs the verifier of a profile: bounds of one engine say nothing of another's numerics."""
+UNMEASURED_PERCENT = 140
+"""Of the largest mean of a main cell: what covers honest cells that nobody measured (other batches, kernels, engines).
+A text ratio needs none: its mean is at most 1 / cap with exact numerics, whosever they are."""
 MAX_PROFILE_BYTES = 4_000_000
 MIN_REQUESTS = 5_000
 """Honest requests that a cell needs before its plan may slash outside development (verification section 5)."""
@@ -181,8 +184,9 @@ class ToleranceProfile(Record):
         from nothing else, otherwise the largest of its strata. What has few requests (a wide cell, a main cell's
         stratum beside "all") gives its mean and three standard errors: a bound would be the price of its size alone,
         and would blind the audit for every cell. A wide cell's strata beside its "all" give nothing: the mixture is
-        what its mean is of. The honest mean of a likelihood ratio is the same for every prompt and moves with the
-        numerics alone, so there it is the mean *less* three standard errors: what contradicts the bound raises it.
+        what its mean is of. Cells that nobody measured are covered by UNMEASURED_PERCENT of the largest mean. The
+        honest mean of a text ratio is the same for every prompt and moves with the numerics alone, so there it is the
+        mean *less* three standard errors, and no more: what contradicts the bound raises it.
         """
         return {name: self._find_limits(name)[1] for name in self._statistics}
 
@@ -213,8 +217,11 @@ class ToleranceProfile(Record):
     def _find_limits(self, statistic: str) -> tuple[int, int]:
         """Return up to what mean nothing is held against a statistic, and its bound."""
         bounding, covered = self._split_measurements(statistic)
-        errors = 3 if find_ratio_cap(statistic) is None else -3
-        floor_ppm = max((_cover_mean(item, errors) for item in covered), default=0)
+        is_ratio = find_ratio_cap(statistic) is not None
+        covers = [_cover_mean(item, -3 if is_ratio else 3) for item in covered]
+        if not is_ratio:
+            covers += [item.mean_ppm * UNMEASURED_PERCENT // 100 for item in bounding if item.stratum == ALL]
+        floor_ppm = max(covers, default=0)
         return floor_ppm, max(floor_ppm, *(item.mu_ppm for item in bounding))
 
     def _split_measurements(self, statistic: str) -> tuple[list[Measurement], list[Measurement]]:

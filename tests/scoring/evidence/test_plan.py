@@ -207,3 +207,22 @@ def test_a_wide_cell_covers_its_mean_and_raises_a_ratio_only_where_it_contradict
         dataclasses.replace(first, name="batch 1", role="wide", measurements=tuple(few)),
     )
     assert dataclasses.replace(profile, cells=cells).compute_mu_ppm() == {statistic: mu_ppm}
+
+
+@pytest.mark.parametrize(
+    ("statistic", "mean_ppm", "expected"),
+    [
+        ("seeded-margin-fine-v1", 50_000, 100_000),
+        ("seeded-margin-fine-v1", 90_000, 126_000),
+        ("text-int4-c20-v1", 90_000, 100_000),
+    ],
+    ids=["within the bound", "beyond it", "of a ratio none"],
+)
+def test_cells_that_nobody_measured_are_covered_by_more_than_the_measured_mean(profile, statistic, mean_ppm, expected):
+    first = profile.cells[0]
+    few = dataclasses.replace(first.measurements[0], statistic=statistic, mean_ppm=10_000, variance_ppm=0)
+    strata = [dataclasses.replace(few, stratum=name) for name in profile.strata]
+    whole = dataclasses.replace(few, stratum="all", mean_ppm=mean_ppm, mu_ppm=100_000, max_ppm=900_000)
+    found = dataclasses.replace(profile, cells=(dataclasses.replace(first, measurements=(whole, *strata)),))
+    assert found.compute_mu_ppm() == {statistic: expected}
+    assert found.compute_tolerances()[statistic][-1].mu_ppm == expected
