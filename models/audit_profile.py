@@ -111,7 +111,7 @@ def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: C
     main = [(cell, measured[cell.name]) for cell in base.cells if cell.role == MAIN]
     counts = [(cell.count_requests(), fresh.count_requests()) for cell, fresh in main]
     better = {name for name in counts[0][1] if all(new.get(name, 0) > old.get(name, 0) for old, new in counts)}
-    cells = tuple(_extend_cell(cell, measured.get(cell.name), better) for cell in base.cells)
+    cells = tuple(extend_cell(cell, measured.get(cell.name), better) for cell in base.cells)
     is_short = is_development(cell.requests for cell in cells if cell.role == MAIN)
     return replace(base, cells=cells, development=is_short)
 
@@ -130,12 +130,14 @@ def list_settled(base: ToleranceProfile, task: AuditCalibration) -> frozenset[st
     return frozenset(name for name in counts[0] if all(count[name] >= count_planned(name) for count in counts))
 
 
-def _extend_cell(cell: Cell, measured: Cell | None, better: Container[str]) -> Cell:
+def extend_cell(cell: Cell, measured: Cell | None, better: Container[str]) -> Cell:
+    """Return a cell with what was measured of the `better` statistics, where more requests stand behind that."""
     if measured is None:
         return cell
-    added = tuple(item for item in measured.measurements if item.statistic in better)
-    replaced = {item.statistic for item in added}
+    old, new = cell.count_requests(), measured.count_requests()
+    replaced = {name for name, count in new.items() if name in better and count > old.get(name, 0)}
     kept = tuple(item for item in cell.measurements if item.statistic not in replaced)
+    added = tuple(item for item in measured.measurements if item.statistic in replaced)
     extended = replace(cell, measurements=(*kept, *added))
     return replace(extended, requests=min(extended.count_requests().values()))
 

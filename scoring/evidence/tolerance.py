@@ -105,8 +105,8 @@ def compute_calibration_log_e(moments: Moments, mu_ppm: int) -> float:
     mean, largest = moments.mean_ppm / PPM, moments.max_ppm / PPM
     if mu <= mean or mu >= 1.0:
         return -math.inf
-    # The variance was rounded down to ppm.
-    square = (moments.variance_ppm + 1) / PPM + (mu - mean) ** 2
+    # The mean of (mu - g)^2, at most: the variance was rounded down to ppm, the mean up.
+    square = (moments.variance_ppm + 1) / PPM + (mu - mean + 1 / PPM) ** 2
     logs = []
     for stake in STAKES:
         share = stake / (1.0 - mu)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models import profiles
-from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, list_settled, run
+from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, extend_cell, list_settled, run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
 from scoring.errors import InvalidInput
 from scoring.evidence.audit_plan import build_audit_plan
@@ -131,6 +131,21 @@ def test_an_extension_measures_again_what_rests_on_fewer_requests_than_it_has():
     drawn = {name for name in counts if name not in GREEDY_IDS}
     assert list_settled(profile, AuditCalibration(requests=1_024, greedy_requests=513)) == drawn
     assert list_settled(profile, AuditCalibration(requests=1_025, greedy_requests=512)) == {*GREEDY_IDS}
+
+
+def test_a_wide_cell_keeps_what_rests_on_more_requests_than_the_extension_has_of_it():
+    profile = ToleranceProfile.decode((PROFILES / "bundled_audit.json").read_bytes())
+    wide = profile.cells[-1]
+    fewer = {LOGPROBS_IDS[0], TEXT_ANY_ID}
+    counted = tuple(
+        replace(item, n=7 if item.statistic in fewer else 9_999, mu_ppm=10**6) for item in wide.measurements
+    )
+    extended = extend_cell(wide, replace(wide, measurements=counted), {LOGPROBS_IDS[0], OWN_NOISE_ID})
+    assert {item for item in extended.measurements if item in wide.measurements} == {
+        item for item in wide.measurements if item.statistic != OWN_NOISE_ID
+    }
+    assert extended.count_requests()[OWN_NOISE_ID] == 9_999
+    assert extended.requests == min(extended.count_requests().values())
 
 
 @pytest.mark.slow
