@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial, find_row
-from benchmarks.detection_data import BENCHMARK_SET, ROW_REQUESTS, gather_honest, gather_named, gather_rows, get_group
+from benchmarks.cheat_rows import ROWS, CheatRow, draw_trial
+from benchmarks.detection_data import BENCHMARK_SET, gather_honest, gather_rows, get_group
 from benchmarks.detection_peers import OwnResult, format_peers, read_peer_columns
 from benchmarks.detection_pools import (
     ALTERNATIVE_IDS,
@@ -31,14 +31,14 @@ from benchmarks.detection_pools import (
 )
 from benchmarks.document import write_section
 from benchmarks.honest_rows import HONEST_ROWS, MAIN_GROUPS, gather_honest_rows
-from benchmarks.named_models import NAMED_ROWS, find_named_ids, list_named_models
+from benchmarks.named_models import NAMED_ROWS, find_named, gather_named_rows
 from benchmarks.pass_costs import list_bet_on, list_passes, measure_passes
 from benchmarks.peers import RequestColumns
 from benchmarks.resample import Lives, compute_gain_table, follow_lives
 from models.calibrate_audit import (
     get_collection_folder,
 )
-from models.collection import Answered, Collection, Progress
+from models.collection import Answered, Collection
 from models.load import load_outline
 from models.profiles import find_profile
 from scoring.evidence.audit_plan import AuditPlan, build_audit_plan
@@ -49,7 +49,6 @@ from scoring.evidence.channel_ids import (
     SEEDED,
     TEXT,
     get_channel,
-    is_sibling,
     list_text_ids,
 )
 from scoring.evidence.profile import ENGINE_TRANSFORMERS, ToleranceProfile
@@ -161,23 +160,6 @@ def measure_costs(profile: ToleranceProfile, channels: Sequence[str], answers: S
         for channel, names in passes.items()
         if all(name in taken for name in names)
     }
-
-
-def find_named(profile: ToleranceProfile, rows: Sequence[str]) -> dict[str, str]:
-    """Return the ids of the models that rows serve and a profile has bounds for, by row; makes those models."""
-    bet = profile.compute_mu_ppm().keys()
-    if not any(map(is_sibling, bet)) or not {*NAMED_ROWS.values()}.intersection(rows):
-        return {}
-    return {row: name for row, name in find_named_ids().items() if row in rows and {*list_text_ids((name,))} <= bet}
-
-
-def gather_named_rows(collection: Collection, named: Mapping[str, str], count: int, progress: Progress) -> None:
-    """Run each named model over the answers that it gave itself, and over honest ones (ROW_REQUESTS of a cell)."""
-    models = list_named_models() if named else {}
-    for row in named:
-        groups = {group: read_honest_answers(collection, group)[:ROW_REQUESTS] for group in MAIN_GROUPS}
-        groups[get_group(find_row(row))] = read_row_answers(collection, find_row(row), count)
-        gather_named(collection, groups, models[row], progress)
 
 
 def list_bet_alternatives(profile: ToleranceProfile) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from models.gather import Answerer, gather_activations, gather_alternative, gath
 from models.load import LoadedModel, decode_tokens, load_model
 from models.packing import pack_linears
 from models.retokenise import FINISH_LENGTH, FINISH_STOP, TextAnswer, retokenise
-from models.siblings import find_siblings
 from models.token_bytes import TokenBytes
 from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, SEEDED, TEXT, WEIGHTS_ALTERNATIVES
 
@@ -58,17 +57,6 @@ def gather_rows(
                 collection, group, questions, build_row_answerer(row, shelf.open), 64, progress
             )
     score_groups(collection, groups, progress, channels, known)
-
-
-def gather_named(collection: Collection, groups: dict[str, list[Answered]], model: str, progress: Progress) -> None:
-    """Run a model that the auditor names over groups of answers whose reference pass is there."""
-    from models.variant_weights import WeightsShelf
-
-    verifier = open_verifier()
-    (sibling,) = find_siblings(verifier, [model])
-    weights = WeightsShelf(verifier)
-    for group, answers in groups.items():
-        gather_alternative(collection, group, answers, verifier, sibling, weights, progress)
 
 
 def score_groups(

@@ -124,7 +124,11 @@ def list_settled(base: ToleranceProfile, task: AuditCalibration) -> frozenset[st
     def count_planned(name: str) -> int:
         if get_channel(name) == GREEDY:
             return min(task.greedy_requests, task.requests)
-        return count_alternative_answers(task, task.requests) if name in of_alternatives else task.requests
+        return (
+            count_alternative_answers(task, task.requests)
+            if name in of_alternatives or is_sibling(name)
+            else task.requests
+        )
 
     counts = [cell.count_requests() for cell in base.cells if cell.role == MAIN]
     return frozenset(name for name in counts[0] if all(count[name] >= count_planned(name) for count in counts))

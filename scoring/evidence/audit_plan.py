@@ -35,7 +35,7 @@ from scoring.evidence.channel_ids import (
     list_text_ids,
 )
 from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
-from scoring.evidence.tolerance import Step, Tolerance, build_bound, join_tolerances, scale_tolerance
+from scoring.evidence.tolerance import Tolerance, build_bound, join_tolerances, raise_tolerance, scale_tolerance
 from scoring.records import PPM
 
 SHARES = (0.03, 0.1, 0.35, 0.7, 0.97)
@@ -94,9 +94,9 @@ Factors = tuple[tuple[float, float], ...]
 class Lines:
     """The bets of a plan against one kind of member of the null, once for each step of the statistic's tolerance.
 
-    Lines are ordered by statistic, stake, step. `drawn` and `foreign` hold the factors of each statistic, for prompts
-    of the generator and for others; `log_e` is the calibration's evidence of each line's step, and `starts` the place
-    of each bet's first line.
+    Lines are ordered by statistic, stake, step. `steps` holds each statistic's tolerance, `drawn` and `foreign` the
+    factors of its lines, for prompts of the generator and for others; `log_e` is the calibration's evidence of each
+    line's step, and `starts` the place of each bet's first line.
     """
 
     steps: tuple[Tolerance, ...]
@@ -258,4 +258,4 @@ def _raise_bound(name: str, bound: int | Tolerance) -> Tolerance:
     cap = find_ratio_cap(name)
     if cap is None:
         return tolerance
-    return tuple(Step(mu_ppm=max(step.mu_ppm, PPM // cap), log_e=step.log_e) for step in tolerance)
+    return raise_tolerance(tolerance, PPM // cap)

@@ -6,7 +6,7 @@ and the bound mu of their mean that holds with probability 1 - delta over the wh
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scoring.eip712 import Bool, Bytes32, Record, Text, Uint64
@@ -188,7 +188,7 @@ class ToleranceProfile(Record):
         honest mean of a text ratio is the same for every prompt and moves with the numerics alone, so there it is the
         mean *less* three standard errors, and no more: what contradicts the bound raises it.
         """
-        return {name: self._find_limits(name)[1] for name in self._statistics}
+        return {name: _find_limits(name, *self._split_measurements(name))[1] for name in self._statistics}
 
     def compute_tolerances(self) -> dict[str, Tolerance]:
         """Return each statistic's tolerance: its bound (`compute_mu_ppm`), and what the main cells say of lower means.
@@ -200,8 +200,8 @@ class ToleranceProfile(Record):
         for name in self._statistics:
             ratio_cap = find_ratio_cap(name)
             least_ppm = 0 if ratio_cap is None else PPM // ratio_cap
-            floor_ppm, bound_ppm = (max(limit, least_ppm) for limit in self._find_limits(name))
-            bounding, _ = self._split_measurements(name)
+            bounding, covered = self._split_measurements(name)
+            floor_ppm, bound_ppm = (max(limit, least_ppm) for limit in _find_limits(name, bounding, covered))
             moments = tuple(
                 Moments(n=item.n, mean_ppm=item.mean_ppm, variance_ppm=item.variance_ppm, max_ppm=item.max_ppm)
                 for item in bounding
@@ -213,16 +213,6 @@ class ToleranceProfile(Record):
     @property
     def _statistics(self) -> list[str]:
         return list(dict.fromkeys(item.statistic for item in self.cells[0].measurements))
-
-    def _find_limits(self, statistic: str) -> tuple[int, int]:
-        """Return up to what mean nothing is held against a statistic, and its bound."""
-        bounding, covered = self._split_measurements(statistic)
-        is_ratio = find_ratio_cap(statistic) is not None
-        covers = [_cover_mean(item, -3 if is_ratio else 3) for item in covered]
-        if not is_ratio:
-            covers += [item.mean_ppm * UNMEASURED_PERCENT // 100 for item in bounding if item.stratum == ALL]
-        floor_ppm = max(covers, default=0)
-        return floor_ppm, max(floor_ppm, *(item.mu_ppm for item in bounding))
 
     def _split_measurements(self, statistic: str) -> tuple[list[Measurement], list[Measurement]]:
         """Return the measurements that bound a statistic, and those that are covered."""
@@ -249,6 +239,16 @@ class ToleranceProfile(Record):
     def compute_digest(self) -> bytes:
         """Return keccak256 of the canonical JSON, 32 bytes."""
         return keccak256(self.encode())
+
+
+def _find_limits(statistic: str, bounding: Sequence[Measurement], covered: Sequence[Measurement]) -> tuple[int, int]:
+    """Return up to what mean nothing is held against a statistic, and its bound."""
+    is_ratio = find_ratio_cap(statistic) is not None
+    covers = [_cover_mean(item, -3 if is_ratio else 3) for item in covered]
+    if not is_ratio:
+        covers += [item.mean_ppm * UNMEASURED_PERCENT // 100 for item in bounding if item.stratum == ALL]
+    floor_ppm = max(covers, default=0)
+    return floor_ppm, max(floor_ppm, *(item.mu_ppm for item in bounding))
 
 
 def _cover_mean(item: Measurement, errors: int) -> int:

@@ -145,4 +145,18 @@ def _find_log_e(tolerance: Tolerance, mu_ppm: int) -> float:
 def scale_tolerance(tolerance: Tolerance, factor: int) -> Tolerance:
     """Return what holds for a mean that is up to `factor` times as large, and within the same bound."""
     bound_ppm = tolerance[-1].mu_ppm
-    return tuple(Step(mu_ppm=min(step.mu_ppm * factor, bound_ppm), log_e=step.log_e) for step in tolerance)
+    return _drop_repeated([Step(mu_ppm=min(step.mu_ppm * factor, bound_ppm), log_e=step.log_e) for step in tolerance])
+
+
+def raise_tolerance(tolerance: Tolerance, least_ppm: int) -> Tolerance:
+    """Return what holds for a mean that is taken as `least_ppm` where it is lower."""
+    return _drop_repeated([Step(mu_ppm=max(step.mu_ppm, least_ppm), log_e=step.log_e) for step in tolerance])
+
+
+def _drop_repeated(steps: Sequence[Step]) -> Tolerance:
+    """Return ascending steps without those that have the mean of an earlier one: the least evidence is the first's."""
+    return tuple(
+        step
+        for before, step in zip((None, *steps), steps, strict=False)
+        if before is None or step.mu_ppm > before.mu_ppm
+    )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import detection
+from benchmarks import detection, named_models
 from benchmarks.cheat_rows import find_row
 from benchmarks.detection import Result, build_plan, format_table, main, measure_row
 from benchmarks.detection_peers import OwnResult, format_peers
@@ -87,15 +87,15 @@ def test_a_named_row_takes_another_row_s_answers_and_bets_on_the_model_that_is_n
 
 def test_models_are_named_only_where_a_profile_has_bounds_for_them(monkeypatch):
     monkeypatch.setattr(
-        detection, "find_named_ids", lambda: {"drop-layer": NAMED, "other-model": "sibling-" + "0" * 16}
+        named_models, "find_named_ids", lambda: {"drop-layer": NAMED, "other-model": "sibling-" + "0" * 16}
     )
     known = Profile()
     known.compute_mu_ppm = lambda: {name: 20_000 for cap in CAPS for name in [build_text_id(NAMED, cap)]}
-    assert detection.find_named(known, ["drop-layer", "other-model", "int4"]) == {"drop-layer": NAMED}
-    assert detection.find_named(known, ["int4"]) == {}
+    assert named_models.find_named(known, ["drop-layer", "other-model", "int4"]) == {"drop-layer": NAMED}
+    assert named_models.find_named(known, ["int4"]) == {}
     known.compute_mu_ppm = lambda: {FINE: 50_000}
-    monkeypatch.setattr(detection, "find_named_ids", None)
-    assert detection.find_named(known, ["drop-layer"]) == {}
+    monkeypatch.setattr(named_models, "find_named_ids", None)
+    assert named_models.find_named(known, ["drop-layer"]) == {}
 
 
 def test_the_table_says_when_a_life_never_got_there():

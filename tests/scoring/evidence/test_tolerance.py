@@ -22,6 +22,7 @@ from scoring.evidence.tolerance import (
     build_tolerance,
     compute_calibration_log_e,
     join_tolerances,
+    raise_tolerance,
     scale_tolerance,
 )
 
@@ -128,7 +129,13 @@ def test_for_the_largest_of_several_means_holds(tolerances, expected):
 
 def test_a_mean_that_may_be_a_multiple_stays_within_the_bound():
     tolerance = (step(10, 0.0), step(20, 3.0), step(30, 6.0))
-    assert scale_tolerance(tolerance, 2) == (step(20, 0.0), step(30, 3.0), step(30, 6.0))
+    assert scale_tolerance(tolerance, 2) == (step(20, 0.0), step(30, 3.0))
+
+
+def test_steps_below_the_least_mean_are_one():
+    tolerance = (step(10, 0.0), step(20, 3.0), step(30, 6.0))
+    assert raise_tolerance(tolerance, 25) == (step(25, 0.0), step(30, 6.0))
+    assert raise_tolerance(tolerance, 40) == (step(40, 0.0),)
 
 
 # --- what it does to an audit
