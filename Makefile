@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo demo-text demo-audit test check bench bench-detection bench-verify bench-stealth calibrate extend siblings vectors format install install-bench clean
+.PHONY: demo demo-text demo-audit test check bench bench-detection bench-verify bench-stealth calibrate extend siblings deepen vectors format install install-bench clean
 
 demo: install  ## the oracle end to end on a real model: ledger, four validators, six providers
 	@$(BIN)/quiver devnet --validators 4 --epochs 6 --json demo.json
@@ -46,6 +46,10 @@ extend: install  ## add to it the bounds that it lacks
 siblings: install-bench  ## add to it the bounds of the models that the benchmark names
 	$(BIN)/quiver model calibrate --extend models/profiles/bundled_audit.json --requests 512 --hold-out 8 --greedy 0 \
 		--alternatives int4 $$($(BIN)/python -m benchmarks.named_models) --out models/profiles/bundled_audit.json
+
+deepen: install  ## put 1,000 more honest requests behind its bounds that rest on fewer than 5,000
+	$(BIN)/quiver model calibrate --deepen models/profiles/bundled_audit.json --requests 1000 --greedy 1000 \
+		--wide bf16/1 --wide-requests 64 --alternatives int4,int5,int6,int8 --out models/profiles/bundled_audit.json
 
 vectors: install  ## write the golden vectors again
 	$(BIN)/python tests/vectors/regenerate.py

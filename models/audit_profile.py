@@ -95,25 +95,39 @@ def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: C
     had then. A wide cell without answers keeps what it has and is not covered by what is added. Raises InvalidInput
     when the collection is of another model or envelope, or has no answers of a main cell.
     """
-    if task.is_server or base.engine != ENGINE_TRANSFORMERS:
-        raise InvalidInput("of a server there is one pass: calibrate it anew", "extend")
-    verifier = _load(task)
-    envelope = (task.max_tokens, task.temperature_ppm, task.top_p_ppm)
-    if base.manifest_digest != verifier.manifest.compute_digest():
-        raise InvalidInput("the profile is of another model", "extend")
-    if (base.max_tokens, base.temperature_ppm, base.top_p_ppm) != envelope or base.strata != STRATA_V2:
-        raise InvalidInput("the profile was made in another envelope", "extend")
-    names = [item.id for item in list_calibrated_alternatives(verifier, task.siblings)]
-    measured = {cell.name: cell for cell in _build_cells(task, collection, names, verifier.device).values()}
-    missing = [cell.name for cell in base.cells if cell.role == MAIN and cell.name not in measured]
-    if missing:
-        raise InvalidInput(f"no honest answers of {missing[0]}", "cells")
+    check_base(base, task)
+    measured = measure_cells_of(base, task, collection)
     main = [(cell, measured[cell.name]) for cell in base.cells if cell.role == MAIN]
     counts = [(cell.count_requests(), fresh.count_requests()) for cell, fresh in main]
     better = {name for name in counts[0][1] if all(new.get(name, 0) > old.get(name, 0) for old, new in counts)}
     cells = tuple(extend_cell(cell, measured.get(cell.name), better) for cell in base.cells)
     is_short = is_development(cell.requests for cell in cells if cell.role == MAIN)
     return replace(base, cells=cells, development=is_short)
+
+
+def check_base(base: ToleranceProfile, task: AuditCalibration) -> None:
+    """Raise InvalidInput unless what a task measures may stand in a profile: same model, envelope and engine."""
+    if task.is_server or base.engine != ENGINE_TRANSFORMERS:
+        raise InvalidInput("of a server there is one pass: calibrate it anew", "profile")
+    if base.manifest_digest != load_outline(task.model).manifest.compute_digest():
+        raise InvalidInput("the profile is of another model", "profile")
+    envelope = (task.max_tokens, task.temperature_ppm, task.top_p_ppm)
+    if (base.max_tokens, base.temperature_ppm, base.top_p_ppm) != envelope or base.strata != STRATA_V2:
+        raise InvalidInput("the profile was made in another envelope", "profile")
+
+
+def measure_cells_of(
+    base: ToleranceProfile, task: AuditCalibration, collection: Collection, set_name: str = DEVELOPMENT_SET
+) -> dict[str, Cell]:
+    """Return what a set's answers give, by the cell's name; raises InvalidInput without answers of a main cell."""
+    verifier = _load(task)
+    names = [item.id for item in list_calibrated_alternatives(verifier, task.siblings)]
+    cells = _build_cells(task, collection, names, verifier.device, set_name)
+    measured = {cell.name: cell for cell in cells.values()}
+    missing = [cell.name for cell in base.cells if cell.role == MAIN and cell.name not in measured]
+    if missing:
+        raise InvalidInput(f"no honest answers of {missing[0]}", "cells")
+    return measured
 
 
 def list_settled(base: ToleranceProfile, task: AuditCalibration) -> frozenset[str]:
@@ -179,18 +193,26 @@ def _load(task: AuditCalibration) -> LoadedModel:
     return load_model(task.model, dtype=VERIFIER_DTYPE, device=task.device)
 
 
+def compute_log_share_of(statistic: str, main_cells: int) -> float:
+    """Return log(1/delta) of a statistic's bound in one of the main cells: one for each place, the rest is covered."""
+    places = SIBLING_PLACES if is_sibling(statistic) else BOUND_PLACES
+    return compute_log_share(ONE_OVER_DELTA, main_cells * places)
+
+
 def _build_cells(
-    task: AuditCalibration, collection: Collection, names: Sequence[str], device: str
+    task: AuditCalibration,
+    collection: Collection,
+    names: Sequence[str],
+    device: str,
+    set_name: str = DEVELOPMENT_SET,
 ) -> dict[ProviderCell, Cell]:
     """Return the measured cells, with the statistics that every main cell has in every stratum."""
 
-    # One bound for each place and main cell; what has few requests is covered, not bounded.
     def find_log(statistic: str) -> float:
-        places = SIBLING_PLACES if is_sibling(statistic) else BOUND_PLACES
-        return compute_log_share(ONE_OVER_DELTA, len(task.cells) * places)
+        return compute_log_share_of(statistic, len(task.cells))
 
     measured = {
-        cell: measure(read_cell(task, collection, DEVELOPMENT_SET, cell, names), STRATA_V2, find_log)
+        cell: measure(read_cell(task, collection, set_name, cell, names), STRATA_V2, find_log)
         for cell in (*task.cells, *task.wide_cells)
     }
     empty = [cell.name for cell, items in measured.items() if not items]
@@ -199,15 +221,12 @@ def _build_cells(
     shared = set.intersection(*({(item.statistic, item.stratum) for item in measured[cell]} for cell in task.cells))
     whole = {name for name, _ in shared if all((name, stratum) in shared for stratum in (ALL, *STRATA_V2))}
     kept = {cell: tuple(item for item in items if item.statistic in whole) for cell, items in measured.items()}
-    return {cell: _build_cell(task, collection, cell, items, device) for cell, items in kept.items()}
+    seconds = {cell: _sum_seconds(collection, f"{set_name}-{cell.name}") for cell in kept}
+    return {cell: _build_cell(task, cell, items, device, seconds[cell]) for cell, items in kept.items()}
 
 
 def _build_cell(
-    task: AuditCalibration,
-    collection: Collection,
-    cell: ProviderCell,
-    measurements: tuple[Measurement, ...],
-    device: str,
+    task: AuditCalibration, cell: ProviderCell, measurements: tuple[Measurement, ...], device: str, seconds: int
 ) -> Cell:
     # What a server computes in is not told: whoever calibrates it knows how it was started.
     verifier_dtype = SERVER if task.is_server else VERIFIER_DTYPE
@@ -219,7 +238,7 @@ def _build_cell(
         provider_dtype=cell.dtype,
         provider_batch=cell.batch,
         requests=min(item.n for item in measurements if item.stratum == ALL),
-        seconds=_sum_seconds(collection, f"{DEVELOPMENT_SET}-{cell.name}"),
+        seconds=seconds,
         measurements=measurements,
         hold_out=NO_HOLD_OUT,
         **describe_runtime(device, cell.attention),

@@ -138,6 +138,11 @@ class AuditCalibration:
         )
 
 
+def is_development_set(set_name: str) -> bool:
+    """Return whether bounds are made from a set's answers: the first set, or one that a profile is deepened with."""
+    return set_name.startswith(DEVELOPMENT_SET)
+
+
 def compute_question_seed(set_name: str, index: int) -> bytes:
     """Return the seed of one question of a public set: apart from every seed of an epoch or an audit."""
     return tagged_digest("quiver-calibration-v2", set_name.encode(), index.to_bytes(8, "big"))
@@ -286,7 +291,7 @@ def answer_cells(
 
     groups: dict[str, list[Answered]] = {}
     for set_name in sets:
-        count = task.requests if set_name == DEVELOPMENT_SET else task.hold_out
+        count = task.requests if is_development_set(set_name) else task.hold_out
         questions = write_questions(collection, task, set_name, count, open_writer, progress)
         for group, cell, wanted in list_groups(task, set_name, questions):
             found = collection.read_answers(group, wanted)
@@ -309,7 +314,7 @@ def list_groups(
     task: AuditCalibration, set_name: str, questions: Sequence[Question]
 ) -> list[tuple[str, ProviderCell, Sequence[Question]]]:
     """Return the groups of a set with their cells and questions: those at temperature 0 after all others."""
-    wide = task.wide_cells if set_name == DEVELOPMENT_SET else ()
+    wide = task.wide_cells if is_development_set(set_name) else ()
     greedy = [replace(question, temperature_ppm=0) for question in questions[: task.greedy_requests]]
     return [
         *((f"{set_name}-{cell.name}", cell, questions) for cell in task.cells),

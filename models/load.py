@@ -49,7 +49,7 @@ def load_model(name_or_path: str, *, dtype: str = "bf16", device: str = "auto", 
     _check_choice(device, DEVICES, "device")
     _check_choice(attn, ATTENTIONS, "attn")
     folder, manifest = _find_weights(name_or_path, dtype)
-    place = _choose_device(device)
+    place = choose_device(device)
     model, tokenizer = _load_folder(folder, dtype, place, attn)
     loaded = LoadedModel(
         model=model,
@@ -184,7 +184,8 @@ def _check_folder(folder: Path, needs_weights: bool) -> None:
     raise InvalidInput(f"{folder} has no .safetensors files", "model")
 
 
-def _choose_device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """Return `cpu` or `cuda` for one of DEVICES; raises InvalidInput where there is no such device."""
     try:
         import torch
     except ImportError as error:

@@ -3,7 +3,7 @@
 import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, is_sibling
 from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, mix_other_weights
 from scoring.evidence.pit import compute_pits
 from scoring.evidence.profile import ALL, Measurement
+from scoring.evidence.tolerance import Moments, compute_moments_bound_ppm
 from scoring.hashing import tagged_digest
 from scoring.records import PPM
 
@@ -151,6 +152,35 @@ def build_measurement(
         variance_ppm=sum((value - total // n) ** 2 for value in values_ppm) // (n * PPM),
         max_ppm=max(values_ppm),
         mu_ppm=compute_upper_bound_ppm(values_ppm, log_one_over_delta),
+    )
+
+
+def join_measurements(first: Measurement, second: Measurement, log_one_over_delta: float) -> Measurement:
+    """Return what two samples of other requests say about one statistic in one stratum, from their moments alone.
+
+    Valid as evidence (`tolerance.compute_calibration_log_e`), however often samples are joined.
+    """
+    if (first.statistic, first.stratum) != (second.statistic, second.stratum):
+        raise InvalidInput("are of two statistics or strata", "measurements")
+    n = first.n + second.n
+    mean_ppm = -(-(first.n * first.mean_ppm + second.n * second.mean_ppm) // n)
+    # Within the samples, and between them. Up by 3 ppm: the parts were rounded down, and the mean once more up, which
+    # takes from the squares around any mu what (2 ppm at most, for mu - mean = 1) must be in the variance then.
+    within = (first.n * first.variance_ppm + second.n * second.variance_ppm) * PPM * n
+    between = first.n * second.n * (first.mean_ppm - second.mean_ppm) ** 2
+    moments = Moments(
+        n=n,
+        mean_ppm=mean_ppm,
+        variance_ppm=-(-(within + between) // (n * n * PPM)) + 3,
+        max_ppm=max(first.max_ppm, second.max_ppm),
+    )
+    return replace(
+        first,
+        n=n,
+        mean_ppm=moments.mean_ppm,
+        variance_ppm=moments.variance_ppm,
+        max_ppm=moments.max_ppm,
+        mu_ppm=compute_moments_bound_ppm(moments, log_one_over_delta),
     )
 
 

@@ -9,17 +9,20 @@ import pytest
 from models import profiles
 from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, extend_cell, list_settled, run
 from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
+from models.deepen import deepen_profile, get_fresh_set
 from scoring.errors import InvalidInput
 from scoring.evidence.audit_plan import build_audit_plan
 from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
     CAPS,
     CHANNEL_STATISTIC_IDS,
+    GREEDY,
     GREEDY_IDS,
     LOGPROBS_IDS,
     MAX_SIBLINGS,
     OWN_NOISE_ID,
     TEXT_ANY_ID,
+    get_channel,
     is_sibling,
     list_greedy_ids,
 )
@@ -179,6 +182,27 @@ def test_an_extension_runs_no_pass_for_bounds_that_are_there(made, tmp_path):
             shutil.rmtree(columns)
     heard = []
     run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what), profile)
+    assert heard == []
+
+
+@pytest.mark.slow
+def test_a_profile_is_deepened_with_fresh_requests_and_goes_on_where_it_was_stopped(made, tmp_path):
+    task, folder, profile = made
+    heard = []
+    deeper = deepen_profile(task, profile, tmp_path / "p.json", folder / "work", lambda *said: heard.append(said[2]))
+    assert {what.split()[-1].split("-bf16")[0] for what in heard} == {
+        get_fresh_set(profile), f"{get_fresh_set(profile)}-{GREEDY}"
+    }  # fmt: skip
+    old, new = profile.cells[0], deeper.cells[0]
+    assert {name: count - old.count_requests()[name] for name, count in new.count_requests().items()} == {
+        name: 8 if get_channel(name) == GREEDY else 16 for name in old.count_requests()
+    }
+    assert new.hold_out == old.hold_out
+    assert deeper == ToleranceProfile.decode((tmp_path / "p.json").read_bytes())
+    heard.clear()
+    assert (
+        deepen_profile(task, profile, tmp_path / "q.json", folder / "work", lambda *said: heard.append(said)) == deeper
+    )
     assert heard == []
 
 

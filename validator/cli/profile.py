@@ -10,6 +10,7 @@ from validator.cli.output import print_facts, print_json, read_file, write_file
 
 if TYPE_CHECKING:
     from models.profile_check import CellCheck
+    from scoring.evidence.profile import ToleranceProfile
 
 T = TypeVar("T")
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -29,6 +30,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--alternative-requests", type=click.IntRange(min=16), help="Of a main cell. [default: all]")
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--extend", type=FILE, help="Keep this profile's bounds and add those that it lacks.")
+@click.option("--deepen", type=FILE, help="Put this profile's bounds on --requests more: fresh ones, again and again.")
+@click.option(
+    "--until", default=5000, show_default=True, type=click.IntRange(min=1), help="With --deepen: enough for a bound."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--reference", metavar="URL", help="A vLLM server that re-runs the answers: one for each --work.")
 @click.option("--reference-key-env", metavar="NAME", help="The environment variable with that server's API key.")
@@ -49,6 +54,8 @@ def calibrate(
     alternative_requests: int | None,
     greedy: int,
     extend: Path | None,
+    deepen: Path | None,
+    until: int,
     device: str,
     reference: str | None,
     reference_key_env: str | None,
@@ -62,12 +69,14 @@ def calibrate(
     """
     from models.audit_profile import run
     from models.calibrate_audit import AuditCalibration, ProviderCell
-    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
+    from models.deepen import deepen_profile
     from scoring.evidence.profile_signature import sign_profile
     from validator.audit.endpoint_url import parse_base_url
     from validator.audit.options import read_key
     from validator.provider.identity import load_key
 
+    if extend is not None and deepen is not None:
+        raise click.UsageError("--extend adds bounds and --deepen puts more requests behind them: one at a time")
     if reference is not None:
         parse_base_url(reference, "--reference")
     task = AuditCalibration(
@@ -86,8 +95,12 @@ def calibrate(
         siblings=siblings,
     )
     key = None if key_file is None else load_key(key_file)
-    base = None if extend is None else ToleranceProfile.decode(read_file(extend, MAX_PROFILE_BYTES))
-    profile = _show_progress(lambda report: run(task, out_path, work, report, base))
+    if deepen is not None:
+        shallow = _read_profile(deepen)
+        profile = _show_progress(lambda report: deepen_profile(task, shallow, out_path, work, report, until))
+    else:
+        base = None if extend is None else _read_profile(extend)
+        profile = _show_progress(lambda report: run(task, out_path, work, report, base))
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
     if key is not None:
         signed = sign_profile(profile, key)
@@ -117,12 +130,8 @@ def check_profile(
     from models.profile_check import check_profile
     from models.profiles import load_profile
     from models.tolerances import describe_processor
-    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
 
-    if profile_path is None:
-        profile = load_profile("bundled_audit")
-    else:
-        profile = ToleranceProfile.decode(read_file(profile_path, MAX_PROFILE_BYTES))
+    profile = load_profile("bundled_audit") if profile_path is None else _read_profile(profile_path)
     chosen = tuple(ProviderCell.parse(text) for text in cells.split(",") if text)
     checks = _show_progress(lambda report: check_profile(profile, requests, greedy, chosen, work, report))
     if as_json:
@@ -161,14 +170,13 @@ def _describe_check(check: "CellCheck") -> dict[str, str]:
 @click.option("--signature", "signature_path", type=FILE, required=True, help="The .sig file of who vouches for it.")
 def verify_profile(profile_path: Path, signature_path: Path) -> None:
     """Check that a tolerance profile is whole and who signed it; exits with 1 when the signature is not for it."""
-    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
     from scoring.evidence.profile_signature import (
         MAX_SIGNATURE_FILE_BYTES,
         ProfileSignature,
         verify_profile_signature,
     )
 
-    profile = ToleranceProfile.decode(read_file(profile_path, MAX_PROFILE_BYTES))
+    profile = _read_profile(profile_path)
     signed = ProfileSignature.decode(read_file(signature_path, MAX_SIGNATURE_FILE_BYTES))
     verify_profile_signature(profile, signed)
     print_facts(
@@ -199,6 +207,12 @@ def calibrate_network(name: str, cells: str, requests: int, hold_out: int, out_p
     task = CalibrationTask(model=name, provider_dtypes=tuple(cells.split(",")), requests=requests, hold_out=hold_out)
     profile = _show_progress(lambda report: run(task, out_path, report))
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
+
+
+def _read_profile(path: Path) -> "ToleranceProfile":
+    from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
+
+    return ToleranceProfile.decode(read_file(path, MAX_PROFILE_BYTES))
 
 
 def _show_progress(work: Callable[[Callable[[int, int, str], None]], T]) -> T:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import models.deepen
 import models.profile_check
 from models import profiles
 from models.calibrate_audit import ProviderCell
@@ -89,3 +90,27 @@ def test_a_signature_is_of_one_profile(signature, tmp_path, capsys):
     other.write_bytes(replace(profile, model="another").encode())
     assert main(["model", "verify-profile", str(other), "--signature", str(signature)]) == 1
     assert "quiver:" in capsys.readouterr().err
+
+
+def test_a_deepened_profile_is_told_by_its_digest(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def deepen_profile(*given):
+        asked.append(given)
+        return given[1]
+
+    monkeypatch.setattr(models.deepen, "deepen_profile", deepen_profile)
+    shallow = ToleranceProfile.decode(SHIPPED.read_bytes())
+    out = tmp_path / "deeper.json"
+    arguments = ["--deepen", str(SHIPPED), "--until", "7000", "--requests", "640", "--out", str(out)]
+    assert main(["model", "calibrate", *arguments]) == 0
+    assert shallow.compute_digest().hex() in capsys.readouterr().out
+    ((task, base, path, _, _, until),) = asked
+    assert (task.requests, base, path, until) == (640, shallow, out, 7_000)
+
+
+def test_a_profile_is_extended_or_deepened_and_not_both(tmp_path, capsys):
+    both = ["--extend", str(SHIPPED), "--deepen", str(SHIPPED), "--out", str(tmp_path / "never.json")]
+    assert main(["model", "calibrate", *both]) == 2
+    assert "one at a time" in capsys.readouterr().err
+    assert not (tmp_path / "never.json").exists()
