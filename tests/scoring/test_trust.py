@@ -1,17 +1,33 @@
-"""The trust score: bounded, monotone, deaf to a minority, the same for any order, and capped by infractions."""
+"""The trust score: capped by infractions, lower with little evidence, aged by its half-life, kept in bytes."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from trust_network import (
+    ANSWER,
+    FOUR,
+    HONEST,
+    NO_FLAGS,
+    OFFER,
+    OTHER_OFFER,
+    PARAMETERS,
+    address,
+    build_fault,
+    build_outcome,
+    build_reveal,
+    build_set,
+    honest,
+    measure,
+    reveal_of,
+    score,
+)
 
 from scoring.eip712 import compute_struct_hash
 from scoring.errors import InvalidInput
-from scoring.measurement import SeatTally, compute_tokens_per_s_milli
-from scoring.records import PPM, FeedItem, Flag, Offer, ProbeOutcome, Reveal, ValidatorEntry, ValidatorSet
+from scoring.measurement import SeatTally
+from scoring.records import PPM, Flag
 from scoring.trust import (
     EpochMeasurement,
     Infraction,
@@ -25,102 +41,6 @@ from scoring.trust import (
     compute_trust_state_digest,
     update_trust_state,
 )
-
-PARAMETERS = TrustParameters()
-NO_FLAGS = Flag(0)
-OFFER = Offer(
-    provider=b"\x0a" * 20,
-    model="model",
-    manifest_digest=b"\x0b" * 32,
-    sampler="gumbel-philox-v1",
-    context_length_tokens=2048,
-    input_price_wei=1,
-    output_price_wei=2,
-    advertised_ttft_ms=200,
-    advertised_tokens_per_s=20,
-    endpoint="https://provider.example",
-    issued_s=0,
-    expires_s=2**40,
-)
-OFFER_DIGEST = compute_struct_hash(OFFER)
-OTHER_OFFER = replace(OFFER, model="another")
-
-
-def address(seat: int) -> bytes:
-    return bytes([seat + 1]) * 20
-
-
-def build_set(*stakes_wei: int) -> ValidatorSet:
-    entries = tuple(
-        ValidatorEntry(
-            address=address(seat),
-            public_key=bytes([seat + 1]) * 48,
-            transport_key=bytes([seat + 1]) * 32,
-            stake_wei=stake_wei,
-        )
-        for seat, stake_wei in enumerate(stakes_wei)
-    )
-    return ValidatorSet(network=bytes(32), validators=entries)
-
-
-def build_outcome(index: int = 0, **changes: Any) -> ProbeOutcome:
-    values: dict[str, Any] = {
-        "provider": OFFER.provider,
-        "offer_digest": OFFER_DIGEST,
-        "index": index,
-        "reason": "",
-        "is_provider_fault": False,
-        "transcript_digest": b"\x01" * 32,
-        "ttft_ms": 100,
-        "latency_ms": 2_000,
-        "output_tokens": 48,
-        "statistics_ppm": (20_000, 0),
-        "has_similarity": False,
-        "similarity_ppm": 0,
-        **changes,
-    }
-    return ProbeOutcome(**values)
-
-
-def build_fault(index: int = 0) -> ProbeOutcome:
-    return build_outcome(index, reason="timeout", is_provider_fault=True, statistics_ppm=(), output_tokens=0)
-
-
-def build_reveal(seat: int, *outcomes: ProbeOutcome, epoch: int = 5) -> Reveal:
-    return Reveal(validator=address(seat), epoch=epoch, salt=bytes(32), vrf_proof=bytes(96), outcomes=tuple(outcomes))
-
-
-def reveal_of(seat: int, drawn: list[dict[str, Any] | None], epoch: int = 5) -> Reveal:
-    """Return a reveal of answers with these changes, and of faults where there is None."""
-    outcomes = (build_fault(i) if changes is None else build_outcome(i, **changes) for i, changes in enumerate(drawn))
-    return build_reveal(seat, *outcomes, epoch=epoch)
-
-
-ANSWER: dict[str, Any] = {}
-FOUR = build_set(10, 10, 10, 10)
-
-
-def measure(*reveals: Reveal, validator_set: ValidatorSet = FOUR, epoch: int = 5) -> EpochMeasurement:
-    return build_epoch_measurement(reveals, validator_set, OFFER, epoch, PARAMETERS)
-
-
-def score(
-    *reveals: Reveal,
-    validator_set: ValidatorSet = FOUR,
-    infractions: tuple[Infraction, ...] = (),
-    flags: Flag = NO_FLAGS,
-    parameters: TrustParameters = PARAMETERS,
-) -> FeedItem:
-    measurement = build_epoch_measurement(reveals, validator_set, OFFER, 5, parameters)
-    state = update_trust_state(None, measurement, parameters)
-    return compute_feed_item(state, OFFER, 5, 1_000, infractions, flags, parameters)
-
-
-def honest(seat: int, count: int = 50, **changes: Any) -> Reveal:
-    return build_reveal(seat, *(build_outcome(index, **changes) for index in range(count)))
-
-
-HONEST = tuple(honest(seat) for seat in range(4))
 
 
 def test_a_good_provider_with_many_samples_scores_high() -> None:
@@ -351,192 +271,6 @@ def test_refuses_measurements_of_another_offer_or_an_earlier_epoch() -> None:
         compute_feed_item(state, OTHER_OFFER, 5, 0, (), NO_FLAGS, PARAMETERS)
     with pytest.raises(InvalidInput, match="before the state"):
         compute_feed_item(state, OFFER, 4, 0, (), NO_FLAGS, PARAMETERS)
-
-
-def test_a_validator_counts_once_an_epoch_and_late_reveals_count_where_they_are_certified() -> None:
-    with pytest.raises(InvalidInput, match="two reveals"):
-        measure(HONEST[0], build_reveal(0))
-    late = build_reveal(0, build_outcome(), epoch=4)
-    assert measure(*HONEST, late).scored == 201
-
-
-@pytest.mark.parametrize(
-    ("name", "outcome"),
-    [
-        ("of another provider", build_outcome(0, provider=b"\x0c" * 20)),
-        ("of another offer", build_outcome(0, offer_digest=compute_struct_hash(OTHER_OFFER))),
-        ("beyond the plan's number of probes", build_outcome(PARAMETERS.max_probes_per_seat)),
-    ],
-)
-def test_leaves_out_an_outcome(name: str, outcome: ProbeOutcome) -> None:
-    assert measure(build_reveal(0, outcome)).requests == 0
-
-
-def test_a_statistics_vector_shorter_than_the_plan_is_not_a_score() -> None:
-    parameters = TrustParameters(statistic_index=2)
-    measurement = build_epoch_measurement(HONEST, FOUR, OFFER, 5, parameters)
-    assert (measurement.scored, measurement.requests) == (0, 0)
-
-
-def test_an_answer_that_is_called_the_providers_fault_is_a_fault_and_not_a_score() -> None:
-    measurement = measure(build_reveal(0, build_outcome(is_provider_fault=True)))
-    assert (measurement.requests, measurement.provider_faults, measurement.scored) == (1, 1, 0)
-
-
-def test_tallies_are_in_order_of_address_whatever_the_registry_says() -> None:
-    backwards = ValidatorSet(network=bytes(32), validators=tuple(reversed(FOUR.validators)))
-    assert measure(*HONEST, validator_set=backwards) == measure(*HONEST)
-
-
-def test_a_reveal_of_an_account_without_a_seat_weighs_nothing() -> None:
-    assert measure(*HONEST, honest(9)) == measure(*HONEST)
-
-
-def test_measured_times_are_stake_weighted_medians() -> None:
-    reveals = [honest(seat, ttft_ms=ttft_ms) for seat, ttft_ms in enumerate((10, 20, 30, 900_000))]
-    assert measure(*reveals).ttft_ms == 20
-    assert measure(*reveals, validator_set=build_set(1, 1, 7, 1)).ttft_ms == 30
-    assert measure(*reveals).tokens_per_s_milli == compute_tokens_per_s_milli(build_outcome()) == 24_000
-    assert measure().ttft_ms == 0
-
-
-def test_absurd_claims_of_every_seat_stop_nothing() -> None:
-    largest = 2**53 - 1
-    changes = {"output_tokens": largest, "latency_ms": 0, "ttft_ms": largest, "statistics_ppm": (PPM, PPM)}
-    item = score(*(honest(seat, **changes) for seat in range(4)))
-    assert (item.throughput_ppm > 900_000, item.latency_ppm, item.accuracy_ppm) == (True, 0, 0)
-    assert measure(honest(0, **changes)).tokens_per_s_milli == largest
-
-
-# Properties over whole networks.
-
-outcome_strategy = st.builds(
-    lambda ttft, latency, tokens, g, similarity: {
-        "ttft_ms": ttft,
-        "latency_ms": latency,
-        "output_tokens": tokens,
-        "statistics_ppm": (g, 0),
-        "has_similarity": similarity is not None,
-        "similarity_ppm": similarity or 0,
-    },
-    st.integers(0, 5_000),
-    st.integers(1, 20_000),
-    st.integers(0, 200),
-    st.integers(0, PPM),
-    st.none() | st.integers(0, PPM),
-)
-seat_strategy = st.lists(st.none() | outcome_strategy, max_size=6)
-answered_seat_strategy = st.builds(
-    lambda others, answer, place: [*others[:place], answer, *others[place:]],
-    st.lists(st.none() | outcome_strategy, max_size=5),
-    outcome_strategy,
-    st.integers(0, 5),
-)
-"""Every seat of `seat_strategy` that has an answer, made rather than waited for."""
-
-
-@settings(deadline=None)
-@given(st.lists(seat_strategy, min_size=4, max_size=4), st.lists(st.integers(0, 10**24), min_size=4, max_size=4))
-def test_the_score_is_bounded_and_an_integer(drawn: list[Any], stakes: list[int]) -> None:
-    item = score(*(reveal_of(seat, changes) for seat, changes in enumerate(drawn)), validator_set=build_set(*stakes))
-    assert 0 <= item.trust_low <= item.trust <= item.trust_high <= 1000
-    for field in fields(item):
-        assert isinstance(getattr(item, field.name), int | bytes)
-        if field.name.endswith("_ppm") and "multiplier" not in field.name:
-            assert 0 <= getattr(item, field.name) <= PPM
-    assert PPM <= item.speed_multiplier_ppm <= 1_200_000
-    assert PPM <= item.quality_multiplier_ppm <= 1_500_000
-
-
-GOOD_CHANGES: dict[str, Any] = {
-    "ttft_ms": lambda changes: {"ttft_ms": changes["ttft_ms"] // 2},
-    "latency_ms": lambda changes: {"latency_ms": max(1, changes["latency_ms"] // 2)},
-    "statistics_ppm": lambda changes: {"statistics_ppm": (changes["statistics_ppm"][0] // 2, 0)},
-    "similarity_ppm": lambda changes: {"similarity_ppm": (changes["similarity_ppm"] + PPM) // 2},
-}
-PART_OF = {
-    "ttft_ms": "latency_ppm",
-    "latency_ms": "throughput_ppm",
-    "statistics_ppm": "accuracy_ppm",
-    "similarity_ppm": "accuracy_ppm",
-}
-
-
-@pytest.mark.parametrize("better", sorted(GOOD_CHANGES))
-@settings(deadline=None, max_examples=60)
-@given(drawn=st.lists(seat_strategy, min_size=4, max_size=4), data=st.data())
-def test_one_better_answer_never_lowers_its_part(better: str, drawn: list[Any], data: st.DataObject) -> None:
-    places = [(s, i) for s, seat in enumerate(drawn) for i, changes in enumerate(seat) if changes is not None]
-    assume(places)
-    seat, index = data.draw(st.sampled_from(places))
-    improved = [list(changes) for changes in drawn]
-    improved[seat][index] = {**drawn[seat][index], **GOOD_CHANGES[better](drawn[seat][index])}
-    before = score(*(reveal_of(s, changes) for s, changes in enumerate(drawn)))
-    after = score(*(reveal_of(s, changes) for s, changes in enumerate(improved)))
-    assert getattr(after, PART_OF[better]) >= getattr(before, PART_OF[better])
-    if better != "statistics_ppm":  # Fidelity that one seat alone sees rise may lower agreement, a part of its own.
-        assert (after.trust, after.trust_low, after.trust_high) >= (before.trust, before.trust_low, before.trust_high)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(seat_strategy, min_size=4, max_size=4), st.data())
-def test_an_answer_in_place_of_a_fault_never_lowers_uptime(drawn: list[Any], data: st.DataObject) -> None:
-    places = [(s, i) for s, seat in enumerate(drawn) for i, changes in enumerate(seat) if changes is None]
-    assume(places)
-    seat, index = data.draw(st.sampled_from(places))
-    improved = [list(changes) for changes in drawn]
-    improved[seat][index] = data.draw(outcome_strategy)
-    before = score(*(reveal_of(s, changes) for s, changes in enumerate(drawn)))
-    after = score(*(reveal_of(s, changes) for s, changes in enumerate(improved)))
-    assert after.uptime_ppm >= before.uptime_ppm
-    assert after.availability_ppm >= before.availability_ppm
-
-
-parts_strategy = st.lists(st.integers(0, PPM), min_size=6, max_size=6)
-PART_NAMES = [field.name for field in fields(Parts)]
-
-
-@settings(deadline=None)
-@given(parts_strategy, parts_strategy, st.sets(st.sampled_from(PART_NAMES)))
-def test_the_score_is_monotone_in_every_part(first: list[int], second: list[int], absent: set[str]) -> None:
-    def parts(values: list[int]) -> Parts:
-        return Parts(**{n: None if n in absent else v for n, v in zip(PART_NAMES, values, strict=True)})
-
-    low, high = (
-        [min(pair) for pair in zip(first, second, strict=True)],
-        [max(p) for p in zip(first, second, strict=True)],
-    )
-    assert 0 <= compute_trust(parts(low), PARAMETERS) <= compute_trust(parts(high), PARAMETERS) <= 1000
-
-
-@settings(deadline=None, max_examples=100)
-@given(
-    st.lists(answered_seat_strategy, min_size=3, max_size=3),
-    st.lists(seat_strategy, min_size=2, max_size=2),
-    st.data(),
-)
-def test_a_minority_cannot_move_a_measured_share_out_of_the_honest_range(
-    drawn: list[Any], lies: list[Any], data: st.DataObject
-) -> None:
-    """Two liars with together less than a third of the stake say what they like about three honest seats' offer."""
-    stakes = [data.draw(st.integers(1, 10**24)) for _ in range(3)]
-    lying = [data.draw(st.integers(0, (sum(stakes) - 1) // 4)) for _ in range(2)]
-    assert 3 * sum(lying) < sum(stakes) + sum(lying)
-    exact = TrustParameters(z_milli=0, interval_z_milli=0)
-    without = {"has_similarity": False, "similarity_ppm": 0}  # accuracy is then fidelity alone
-    told = [[changes and {**changes, **without} for changes in seat] for seat in (*drawn, *lies)]
-    reveals = [reveal_of(seat, changes) for seat, changes in enumerate(told)]
-    alone = [score(reveal, validator_set=build_set(*stakes), parameters=exact) for reveal in reveals[:3]]
-    together = score(*reveals, validator_set=build_set(*stakes, *lying), parameters=exact)
-    for name in ("accuracy_ppm", "uptime_ppm", "latency_ppm", "throughput_ppm", "availability_ppm"):
-        honest_values = [getattr(item, name) for item in alone]
-        assert min(honest_values) <= getattr(together, name) <= max(honest_values)
-
-
-def test_a_crowd_of_tiny_seats_adds_no_certainty() -> None:
-    crowd = build_set(*[10**24] * 4, *[1] * 60)
-    reveals = (*HONEST, *(honest(seat) for seat in range(4, 64)))
-    assert score(*reveals, validator_set=crowd).samples == 200
 
 
 @pytest.mark.parametrize(
