@@ -37,11 +37,11 @@ bench-stealth: install-bench  ## can a classifier tell probes from real requests
 
 calibrate: install  ## make the bundled model's tolerance profile again
 	$(BIN)/quiver model calibrate --requests 5000 --hold-out 1000 --wide bf16/1 --wide-requests 1000 --greedy 0 \
-		--alternatives int4,int5,int6,int8 --alternative-requests 5000 --out models/profiles/bundled_audit.json
+		--alternatives int4,int5,int6,int8,skipped-layer --alternative-requests 5000 --out models/profiles/bundled_audit.json
 
 extend: install  ## add to it the bounds that it lacks
 	$(BIN)/quiver model calibrate --extend models/profiles/bundled_audit.json --requests 1024 --hold-out 192 --greedy 512 \
-		--wide bf16/1 --wide-requests 192 --alternatives int4,int5,int6,int8 --out models/profiles/bundled_audit.json
+		--wide bf16/1 --wide-requests 192 --alternatives int4,int5,int6,int8,skipped-layer --out models/profiles/bundled_audit.json
 
 siblings: install-bench  ## add to it the bounds of the models that the benchmark names
 	$(BIN)/quiver model calibrate --extend models/profiles/bundled_audit.json --requests 512 --hold-out 8 --greedy 0 \
@@ -49,7 +49,7 @@ siblings: install-bench  ## add to it the bounds of the models that the benchmar
 
 deepen: install  ## put 1,000 more honest requests behind its bounds that rest on fewer than 5,000
 	$(BIN)/quiver model calibrate --deepen models/profiles/bundled_audit.json --requests 1000 --greedy 1000 \
-		--wide bf16/1 --wide-requests 64 --alternatives int4,int5,int6,int8 --out models/profiles/bundled_audit.json
+		--wide bf16/1 --wide-requests 64 --alternatives int4,int5,int6,int8,skipped-layer --out models/profiles/bundled_audit.json
 
 vectors: install  ## write the golden vectors again
 	$(BIN)/python tests/vectors/regenerate.py

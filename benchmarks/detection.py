@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = list_bet_alternatives(profile)
         gather_honest(collection, options.honest, report_progress, channels, known)
         if options.honest_rows:
-            gather_honest_rows(collection, report_progress, channels)
+            gather_honest_rows(collection, report_progress, channels, known)
         gather_rows(collection, rows, options.requests, report_progress, channels, known)
         gather_named_rows(collection, named, options.requests, report_progress)
     answers = {row.name: read_row_answers(collection, row, options.requests) for row in rows}

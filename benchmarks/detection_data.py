@@ -114,7 +114,12 @@ def gather_honest(
     score_groups(collection, groups, progress, channels, known)
 
 
-def gather_honest_texts(collection: Collection, groups: Sequence[str], progress: Progress) -> None:
+def gather_honest_texts(
+    collection: Collection,
+    groups: Sequence[str],
+    progress: Progress,
+    known: Container[str] = WEIGHTS_ALTERNATIVES,
+) -> None:
     """Run the first honest answers again as an audit sees them that is given text and no token ids: cut canonically.
 
     ROW_REQUESTS in all groups together.
@@ -130,7 +135,7 @@ def gather_honest_texts(collection: Collection, groups: Sequence[str], progress:
             fresh = [_cut_canonically(answer, verifier, tokens) for answer in answers[len(kept) :]]
             collection.write_answers(TEXT_PREFIX + group, fresh, 0)
         found[TEXT_PREFIX + group] = read_text_answers(collection, group)
-    score_groups(collection, found, progress, (TEXT,))
+    score_groups(collection, found, progress, (TEXT,), known)
 
 
 def read_text_answers(collection: Collection, group: str) -> list[Answered]:

@@ -18,8 +18,9 @@ from models.tolerances import read_answer_columns
 from scoring.evidence.audit import Unit
 from scoring.evidence.channel_ids import PROMPT_ALTERNATIVES, WEIGHTS_ALTERNATIVES
 from scoring.evidence.channels import compute_channel_statistics, compute_log_ratios
+from scoring.evidence.other_weights import SKIPPED_LAYER
 
-ALTERNATIVE_IDS = (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
+ALTERNATIVE_IDS = (*WEIGHTS_ALTERNATIVES, SKIPPED_LAYER, *PROMPT_ALTERNATIVES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

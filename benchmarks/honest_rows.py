@@ -4,7 +4,7 @@ All of them answer hold-out questions, which no calibration has seen; the first 
 cell of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.detection_data import ROW_REQUESTS, TASK, TEXT_PREFIX, gather_honest_texts, open_verifier, score_groups
@@ -18,7 +18,7 @@ from models.calibrate_audit import (
 )
 from models.collection import Answered, Collection, Progress, Question
 from models.gather import build_honest_answerer, gather_answers
-from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, LOGPROBS, SEEDED, TEXT
+from scoring.evidence.channel_ids import ACTIVATIONS, CHANNELS, GREEDY, LOGPROBS, SEEDED, TEXT, WEIGHTS_ALTERNATIVES
 from scoring.probe_outlines import CODE, ENGLISH, ProbeOutline
 
 MAIN_GROUPS = tuple(f"{HOLD_OUT_SET}-{cell.name}" for cell in TASK.cells)
@@ -72,17 +72,22 @@ HONEST_ROWS = (
 )
 
 
-def gather_honest_rows(collection: Collection, progress: Progress, channels: Sequence[str] = CHANNELS) -> None:
-    """Have the rows' questions answered and re-run; the main cells' answers must be there."""
+def gather_honest_rows(
+    collection: Collection,
+    progress: Progress,
+    channels: Sequence[str] = CHANNELS,
+    known: Container[str] = WEIGHTS_ALTERNATIVES,
+) -> None:
+    """Have the rows' questions answered and re-run by `known` alternatives; the main cells' answers must be there."""
     task = replace(TASK, cells=OTHER_CELLS, hold_out=ROW_REQUESTS)
     groups = answer_cells(task, collection, progress, (HOLD_OUT_SET,))
     questions = read_questions(collection, TASK, HOLD_OUT_SET)[:ROW_REQUESTS]
     groups[FOREIGN] = answer_foreign(collection, progress)
     if {TEXT, LOGPROBS}.intersection(channels):
         groups[THIRD_PARTY] = gather_server_answers(collection, THIRD_PARTY, questions, progress)
-    score_groups(collection, groups, progress, channels)
+    score_groups(collection, groups, progress, channels, known)
     if TEXT in channels:
-        gather_honest_texts(collection, MAIN_GROUPS, progress)
+        gather_honest_texts(collection, MAIN_GROUPS, progress, known)
 
 
 def answer_foreign(collection: Collection, progress: Progress) -> list[Answered]:

@@ -14,6 +14,7 @@ import torch
 from models.alternatives import (
     KIND_NUMERICS,
     KIND_SIBLING,
+    KIND_SKIPPED_LAYER,
     KIND_WEIGHTS,
     Alternative,
     AlternativeColumns,
@@ -174,6 +175,8 @@ def _open_weights(loaded: LoadedModel, alternative: Alternative, shelf: WeightsS
     value = str(alternative.parameters[0][1])
     if alternative.kind == KIND_WEIGHTS:
         return shelf.open_variant(value)
+    if alternative.kind == KIND_SKIPPED_LAYER:
+        return shelf.open_without_layer(int(value))
     if alternative.kind == KIND_NUMERICS:
         return shelf.open_numerics(value)
     if alternative.kind == KIND_SIBLING:

@@ -11,14 +11,29 @@ from dataclasses import dataclass
 from models.load import LoadedModel, encode_text, render_prompt
 from models.requests import ChatMessage, ReferenceRequest
 from scoring.errors import InvalidInput
+from scoring.evidence.other_weights import SKIPPED_LAYER
 
 KIND_WEIGHTS = "weights"
+KIND_SKIPPED_LAYER = "skipped-layer"
 KIND_HIDDEN_PROMPT = "hidden-prompt"
 KIND_TRUNCATED_CONTEXT = "truncated-context"
 KIND_WRONG_TEMPLATE = "wrong-template"
 KIND_SIBLING = "sibling"
 KIND_NUMERICS = "numerics"
-KINDS = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_TRUNCATED_CONTEXT, KIND_WRONG_TEMPLATE, KIND_SIBLING, KIND_NUMERICS)
+KINDS = (
+    KIND_WEIGHTS,
+    KIND_SKIPPED_LAYER,
+    KIND_HIDDEN_PROMPT,
+    KIND_TRUNCATED_CONTEXT,
+    KIND_WRONG_TEMPLATE,
+    KIND_SIBLING,
+    KIND_NUMERICS,
+)
+OWN_WEIGHTS = (KIND_WEIGHTS, KIND_SKIPPED_LAYER)
+"""Kinds that change the claimed weights: run where they are bet on, and never only to explain."""
+SKIPPED_PART = 6
+"""The layer at a sixth of the depth is left out. Of SmolLM2-135M's thirty the sixth costs other models' texts least of
+those tried (2, 6, 9, 11, 13 and 14): without it they are 3 nats likelier, without the second 90 nats less likely."""
 
 WEIGHTS = ("int8", "fp8", "int6", "int5", "int4")
 HIDDEN_PROMPTS = {
@@ -78,6 +93,11 @@ def list_alternatives(loaded: LoadedModel) -> list[Alternative]:
     Those that need a chat template are left out for a model without one.
     """
     found = [Alternative(id=name, kind=KIND_WEIGHTS, parameters=(("variant", name),)) for name in WEIGHTS]
+    layers = count_layers(loaded)
+    if layers >= SKIPPED_PART:
+        found.append(
+            Alternative(id=SKIPPED_LAYER, kind=KIND_SKIPPED_LAYER, parameters=(("layer", layers // SKIPPED_PART),))
+        )
     if loaded.tokenizer.chat_template:
         found += [
             Alternative(id=f"hidden-prompt-{name}", kind=KIND_HIDDEN_PROMPT, parameters=(("text", text),))
@@ -94,6 +114,12 @@ def list_alternatives(loaded: LoadedModel) -> list[Alternative]:
     return found
 
 
+def count_layers(loaded: LoadedModel) -> int:
+    """Return the number of a model's decoder layers, 0 where its configuration does not tell."""
+    config = loaded.model.config.get_text_config()
+    return int(getattr(config, "num_hidden_layers", 0) or 0)
+
+
 def build_alternative_prompt(
     loaded: LoadedModel, alternative: Alternative, request: ReferenceRequest, messages: Sequence[ChatMessage] | None
 ) -> tuple[int, ...] | SkippedAlternative:
@@ -102,7 +128,7 @@ def build_alternative_prompt(
     `messages` is the conversation of the request; alternatives of weights keep the request's own prompt.
     """
     value = alternative.parameters[0][1]
-    if alternative.kind in (KIND_WEIGHTS, KIND_SIBLING, KIND_NUMERICS):
+    if alternative.kind in (*OWN_WEIGHTS, KIND_SIBLING, KIND_NUMERICS):
         return request.prompt_ids
     if alternative.kind == KIND_TRUNCATED_CONTEXT:
         ids = request.prompt_ids[-int(value) :]

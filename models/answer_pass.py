@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.activation_format import ActivationProof
-from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, SECOND_RUN, AlternativeColumns
+from models.alternatives import KIND_SIBLING, KIND_WEIGHTS, OWN_WEIGHTS, SECOND_RUN, AlternativeColumns
 from models.load import decode_tokens, render_prompt
 from models.passes import Passes
 from models.requests import SAMPLER_NONE, SEEDED_SAMPLERS, ChatMessage, ReferenceRequest
@@ -107,7 +107,7 @@ class ReferenceModel:
         found: list[dict[str, Any]] = [{} for _ in claims]
         for alternative in self.alternatives:
             is_bounded = alternative.id in bounded
-            count = len(claims) if is_bounded else 0 if alternative.kind == KIND_WEIGHTS else explained
+            count = len(claims) if is_bounded else 0 if alternative.kind in OWN_WEIGHTS else explained
             # Only other weights are compared with the seed: the noise of a prompt's alternatives costs as much again.
             asked = requests if alternative.kind == KIND_WEIGHTS else [_forget_seed(request) for request in requests]
             messages = [claim.messages for claim in claims[:count]]

@@ -37,6 +37,7 @@ from scoring.evidence.channel_ids import (
     is_sibling,
     list_statistics_of,
 )
+from scoring.evidence.other_weights import SKIPPED_LAYER
 from scoring.evidence.profile import (
     ALL,
     ENGINE_TRANSFORMERS,
@@ -132,7 +133,7 @@ def measure_cells_of(
 
 def list_settled(base: ToleranceProfile, task: AuditCalibration) -> frozenset[str]:
     """Return the statistics that a task would measure on no more requests than a profile did in every main cell."""
-    alternatives = task.alternatives or (*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES)
+    alternatives = task.alternatives or (*WEIGHTS_ALTERNATIVES, SKIPPED_LAYER, *PROMPT_ALTERNATIVES)
     of_alternatives = {name for item in alternatives for name in list_statistics_of(item, is_greedy=False)}
 
     def count_planned(name: str) -> int:

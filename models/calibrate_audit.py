@@ -17,6 +17,7 @@ from typing import Any
 from models.alternatives import (
     KIND_HIDDEN_PROMPT,
     KIND_SIBLING,
+    KIND_SKIPPED_LAYER,
     KIND_WEIGHTS,
     KIND_WRONG_TEMPLATE,
     SECOND_RUN,
@@ -46,8 +47,10 @@ from scoring.evidence.channel_ids import (
     OWN_NOISE_ID,
     PROMPT_ALTERNATIVES,
     WEIGHTS_ALTERNATIVES,
+    list_mixed_ids,
     list_statistics_of,
 )
+from scoring.evidence.other_weights import SKIPPED_LAYER
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2, ProbeOutline, build_outline
 from scoring.probes import PointEnvelope
@@ -113,7 +116,7 @@ class AuditCalibration:
     def __post_init__(self) -> None:
         if not self.cells:
             raise InvalidInput("needs at least one main cell", "cells")
-        known = {*WEIGHTS_ALTERNATIVES, *PROMPT_ALTERNATIVES}
+        known = {*WEIGHTS_ALTERNATIVES, SKIPPED_LAYER, *PROMPT_ALTERNATIVES}
         for name in self.alternatives or ():
             if name not in known:
                 raise InvalidInput(f"{name[:40]!r} is none of {', '.join(sorted(known))}", "alternatives")
@@ -209,7 +212,7 @@ def _read_question(row: Any, task: AuditCalibration) -> Question:
 
 def list_calibrated_alternatives(loaded: LoadedModel, siblings: Sequence[str] = ()) -> list[Alternative]:
     """Return the alternatives that a profile has bounds for, the most telling first, other models last."""
-    kinds = (KIND_WEIGHTS, KIND_HIDDEN_PROMPT, KIND_WRONG_TEMPLATE)
+    kinds = (KIND_WEIGHTS, KIND_SKIPPED_LAYER, KIND_HIDDEN_PROMPT, KIND_WRONG_TEMPLATE)
     order = {"int4": 0, "int6": 1, "int5": 2, "int8": 3}
     known = [item for item in list_alternatives(loaded) if item.kind in kinds]
     known.sort(key=lambda item: (kinds.index(item.kind), order.get(item.id, 9)))
@@ -247,13 +250,16 @@ def gather(
     if OWN_NOISE_ID not in known:
         for group, answers in drawn.items():
             gather_alternative(collection, group, answers, verifier, SECOND_RUN, shelf, progress)
-    for alternative in list_calibrated_alternatives(verifier, task.siblings):
-        is_wanted = task.alternatives is None or alternative.id in task.alternatives
-        if alternative.kind != KIND_SIBLING and not is_wanted:
-            continue
+    alternatives = [
+        item
+        for item in list_calibrated_alternatives(verifier, task.siblings)
+        if item.kind == KIND_SIBLING or task.alternatives is None or item.id in task.alternatives
+    ]
+    for alternative in alternatives:
+        mixed = list_mixed_ids(alternative.id, [item.id for item in alternatives])
         for group, answers in groups.items():
             wanted = list_statistics_of(alternative.id, is_greedy(group))
-            if all(name in known for name in wanted):
+            if all(name in known for name in (*wanted, *(() if is_greedy(group) else mixed))):
                 continue
             part = answers[: count_alternative_answers(task, len(answers))]
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)

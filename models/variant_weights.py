@@ -21,7 +21,7 @@ from models.convert import RECORD_NAME, get_cache_dir, hold_lock
 from models.load import LoadedModel, is_outline, load_model
 from models.manifest import compute_file_digest
 from models.packing import pack_linears
-from models.variants import WEIGHT_VARIANTS, build_rounding, list_linear_layers
+from models.variants import WEIGHT_VARIANTS, build_rounding, drop_layer, list_linear_layers
 from scoring import canonical
 from scoring.canonical import Json
 from scoring.errors import InvalidInput, Unavailable, VerificationFailed
@@ -55,6 +55,16 @@ class WeightsShelf:
                 _verify_folder(folder)
                 self._verified.add(folder)
             self._hold(name, _build_variant(self._claimed, load_file(folder / FILE_NAME)))
+        assert self._held is not None
+        return self._held
+
+    def open_without_layer(self, layer: int) -> LoadedModel:
+        """Return the claimed model without one decoder layer; every weight is shared with it."""
+        if self._name != f"without-layer:{layer}" or self._held is None:
+            self._drop()
+            model = _copy_tree(self._claimed)
+            drop_layer(model, layer)
+            self._name, self._held = f"without-layer:{layer}", dataclasses.replace(self._claimed, model=model)
         assert self._held is not None
         return self._held
 
@@ -160,11 +170,17 @@ def _verify_folder(folder: Path) -> None:
 
 def _build_variant(loaded: LoadedModel, tensors: dict[str, Any]) -> LoadedModel:
     """Return a model of its own module tree that shares every tensor with the claimed one but those given."""
-    shared = itertools.chain(loaded.model.parameters(), loaded.model.buffers())
-    model = copy.deepcopy(loaded.model, {id(tensor): tensor for tensor in shared})
+    model = _copy_tree(loaded)
     for place, module in list_linear_layers(model):
         # A packed layer computes with a private copy of the claimed weight; the class's own method does not.
         module.__dict__.pop("forward", None)
         weight = tensors[f"{place}.weight"].to(loaded.device)
         module.weight = torch.nn.Parameter(weight, requires_grad=False)
     return dataclasses.replace(loaded, model=model)
+
+
+def _copy_tree(loaded: LoadedModel) -> Any:
+    """Return a module tree of its own that shares every tensor with the claimed model, packed ones too."""
+    widened = (module.weight_fp32 for module in loaded.model.modules() if hasattr(module, "weight_fp32"))
+    shared = itertools.chain(loaded.model.parameters(), loaded.model.buffers(), widened)
+    return copy.deepcopy(loaded.model, {id(tensor): tensor for tensor in shared})

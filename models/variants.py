@@ -30,7 +30,7 @@ def apply_variant(loaded: LoadedModel, name: str, value: int | None = None) -> L
             raise InvalidInput("takes no value", name)
         _round_linear_layers(loaded.model, build_rounding(name))
     elif name == "drop-layer":
-        _drop_layer(loaded.model, value)
+        drop_layer(loaded.model, value)
     else:
         raise InvalidInput(f"must be one of {', '.join(VARIANTS)}", "variant")
     return loaded
@@ -81,7 +81,8 @@ def _round_linear_layers(model: Any, rounding: Callable[[Any], Any]) -> None:
         module.weight = torch.nn.Parameter(rounding(module.weight), requires_grad=False)
 
 
-def _drop_layer(model: Any, index: int | None) -> None:
+def drop_layer(model: Any, index: int | None) -> None:
+    """Leave a decoder layer out of a model in place (None: the middle one); raises InvalidInput where there is none."""
     layers = model.get_decoder().layers
     chosen = len(layers) // 2 if index is None else index
     if not 0 <= chosen < len(layers):

@@ -4,16 +4,19 @@ A formula never changes under the same id. What the statistics are is in `scorin
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, OTHER_WEIGHTS_PASSES, SKIPPED_LAYER
 from scoring.evidence.pit import BETA_SHAPES
 
 SEEDED, TEXT, LOGPROBS, GREEDY, ACTIVATIONS = "seeded", "text", "logprobs", "greedy", "activations"
 CHANNELS = (SEEDED, TEXT, LOGPROBS, GREEDY, ACTIVATIONS)
 
 CAPS = (20, 100)
+GROSS_CAPS = (100, 1_000)
+"""For an alternative that many weights gain much under: ten times the odds count in full, and few requests are needed.
+"""
 SEEDED_CAP = 100
 
 GRID_POWERS = (28, 24, 22, 20, 18, 16, 14)
@@ -45,14 +48,19 @@ GREEDY_IDS = ("greedy-margin-fine-v1", "greedy-margin-coarse-v1")
 ACTIVATIONS_IDS = ("activations-error-fine-v1", "activations-error-coarse-v1")
 
 
+def get_caps(alternative: str) -> tuple[int, ...]:
+    """Return the caps of the text-only ratios of an alternative."""
+    return GROSS_CAPS if alternative == "other-weights-weaker" else CAPS
+
+
 def build_text_id(alternative: str, cap: int) -> str:
-    """Return the id of the text-only ratio of an alternative under one of CAPS."""
+    """Return the id of the text-only ratio of an alternative under one of its caps."""
     return f"text-{alternative}-c{cap}-v1"
 
 
 def list_text_ids(alternatives: Sequence[str]) -> tuple[str, ...]:
     """Return the ids of the ratios of some alternatives under every cap."""
-    return tuple(build_text_id(name, cap) for name in alternatives for cap in CAPS)
+    return tuple(build_text_id(name, cap) for name in alternatives for cap in get_caps(name))
 
 
 def build_seeded_id(alternative: str) -> str:
@@ -97,7 +105,7 @@ CHANNEL_STATISTIC_IDS = (
 _GREEDY_RATIO_IDS = list_greedy_ids(WEIGHTS_ALTERNATIVES)
 _RATIO_CAPS = {
     **dict(zip(_GREEDY_RATIO_IDS, CAPS * len(WEIGHTS_ALTERNATIVES), strict=True)),
-    **{build_text_id(name, cap): cap for name in _TEXT_ALTERNATIVES for cap in CAPS},
+    **{build_text_id(name, cap): cap for name in _TEXT_ALTERNATIVES for cap in get_caps(name)},
 }
 
 
@@ -110,8 +118,16 @@ def list_statistics_of(alternative: str, is_greedy: bool) -> tuple[str, ...]:
     """Return the statistics that an alternative's pass over answers at temperature 0, or over others, is run for."""
     if is_greedy:
         return list_greedy_ids((alternative,)) if alternative in WEIGHTS_ALTERNATIVES else ()
+    if alternative == SKIPPED_LAYER:
+        return list_text_ids(("other-weights-weaker",))
     seeded = (build_seeded_id(alternative),) if alternative in WEIGHTS_ALTERNATIVES else ()
     return (*seeded, *list_text_ids((alternative,)))
+
+
+def list_mixed_ids(alternative: str, run: Collection[str]) -> tuple[str, ...]:
+    """Return the text ratios that an alternative's pass is a part of, where all their other passes are `run` too."""
+    mixed = [name for name, passes in OTHER_WEIGHTS_PASSES.items() if alternative in passes and {*passes} <= {*run}]
+    return list_text_ids(mixed)
 
 
 def is_audited(statistic_id: str) -> bool:

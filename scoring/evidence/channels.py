@@ -41,10 +41,11 @@ from scoring.evidence.channel_ids import (
     WEIGHTS_ALTERNATIVES,
     build_seeded_id,
     build_text_id,
+    get_caps,
     list_greedy_ids,
 )
 from scoring.evidence.greedy import compute_log_claim
-from scoring.evidence.other_weights import OTHER_WEIGHTS_POWERS, compute_other_logprobs
+from scoring.evidence.other_weights import OTHER_WEIGHTS_POWERS, SKIPPED_LAYER, compute_other_logprobs
 from scoring.evidence.pit import compute_beta_log_ratios
 from scoring.evidence.statistics import (
     TokenColumns,
@@ -139,7 +140,7 @@ class MixedColumns:
 
 
 def mix_other_weights(answer: AnswerColumns, entropy: Sequence[float]) -> AnswerColumns:
-    """Return the answer with the alternatives `other_weights` that the passes run on it allow.
+    """Return the answer with the alternatives `other_weights` that the passes run on it allow, without SKIPPED_LAYER.
 
     `entropy` [tokens] is in nats, of the claimed sampling before each token. At temperature 0 there are none.
     """
@@ -150,7 +151,8 @@ def mix_other_weights(answer: AnswerColumns, entropy: Sequence[float]) -> Answer
     mixed = {
         name: MixedColumns(logprob=values) for name, values in compute_other_logprobs(hotter, entropy, told).items()
     }
-    return replace(answer, alternatives={**answer.alternatives, **mixed})
+    named = {name: alternative for name, alternative in answer.alternatives.items() if name != SKIPPED_LAYER}
+    return replace(answer, alternatives={**named, **mixed})
 
 
 def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
@@ -174,7 +176,7 @@ def compute_channel_statistics(answer: AnswerColumns) -> dict[str, int]:
     if answer.alternatives.keys() >= {"int6", "int4"}:
         found[TEXT_ANY_ID] = to_ppm(squash(log_mean_exp(mixed)))
     for name, ratio in (*ratios.items(), *_compute_pit_ratios(answer).items()):
-        found.update({build_text_id(name, cap): to_ppm(_limit(ratio, cap)) for cap in CAPS})
+        found.update({build_text_id(name, cap): to_ppm(_limit(ratio, cap)) for cap in get_caps(name)})
     return found
 
 

@@ -111,6 +111,30 @@ def test_columns_of_other_weights_are_those_of_the_variant(cache, tiny, tiny_fol
 
 
 @pytest.mark.slow
+def test_the_pass_without_a_layer_is_that_of_the_model_without_it(bundled):
+    from models.alternative_pass import compute_alternative_columns
+    from models.load import load_model
+    from models.packing import pack_linears
+    from models.reference import score_batch
+    from models.variants import apply_variant
+
+    chosen = find(bundled, "skipped-layer")
+    assert dict(chosen.parameters) == {"layer": 5}
+    cheat = apply_variant(load_model("bundled", dtype="bf16"), "drop-layer", 5)
+    pack_linears(cheat)
+    requests = [ReferenceRequest(prompt_ids=(1, 2, 3), output_ids=(7, 8, 9), seed=5, sampler=SAMPLER_GUMBEL)]
+    (found,) = compute_alternative_columns(bundled, chosen, requests)
+    (expected,) = score_batch(cheat, requests)
+    assert found.logprob == pytest.approx(expected.logprob, abs=2e-5)
+    assert len(bundled.model.get_decoder().layers) == 30
+
+
+@pytest.mark.slow
+def test_a_model_of_few_layers_is_not_looked_at_without_one(tiny):
+    assert "skipped-layer" not in {item.id for item in list_alternatives(tiny)}
+
+
+@pytest.mark.slow
 def test_long_batches_come_back_in_order(tiny):
     from models import alternative_pass
 

@@ -25,7 +25,9 @@ from scoring.evidence.channel_ids import (
     get_channel,
     is_sibling,
     list_greedy_ids,
+    list_text_ids,
 )
+from scoring.evidence.other_weights import SKIPPED_LAYER
 from scoring.evidence.profile import ALL, WIDE, ToleranceProfile
 
 PROFILES = Path(profiles.__file__).parent
@@ -183,6 +185,20 @@ def test_an_extension_runs_no_pass_for_bounds_that_are_there(made, tmp_path):
     heard = []
     run(task, tmp_path / "p.json", tmp_path / "work", lambda done, total, what: heard.append(what), profile)
     assert heard == []
+
+
+@pytest.mark.slow
+def test_an_extension_by_a_mixture_runs_every_pass_that_it_is_made_of(made, tmp_path):
+    task, folder, profile = made
+    shutil.copytree(folder / "work", tmp_path / "work")
+    for columns in (tmp_path / "work" / "columns").glob("*/int?"):
+        shutil.rmtree(columns)
+    heard = []
+    mixed = replace(task, alternatives=("int6", "int5", "int4", SKIPPED_LAYER))
+    extended = run(mixed, tmp_path / "p.json", tmp_path / "work", lambda *said: heard.append(said[2]), profile)
+    weaker = {*list_text_ids(("other-weights-weaker",))}
+    assert weaker <= extended.compute_mu_ppm().keys() - profile.compute_mu_ppm().keys()
+    assert {what.split()[0] for what in heard} == {"int6", "int5", "int4", SKIPPED_LAYER}
 
 
 @pytest.mark.slow

@@ -68,6 +68,33 @@ def test_a_packed_layer_of_the_claimed_model_does_not_compute_for_the_variant(ca
         other.model(input_ids=torch.tensor([[1, 2]]))
 
 
+def test_a_model_without_a_layer_is_the_instrument_that_drops_it_and_shares_every_weight(tiny, fresh):
+    import torch
+
+    from models.variant_weights import WeightsShelf
+    from models.variants import apply_variant
+
+    expected = apply_variant(fresh, "drop-layer", 1).model
+    layers = len(tiny.model.get_decoder().layers)
+    shelf = WeightsShelf(tiny)
+    found = shelf.open_without_layer(1)
+    assert shelf.open_without_layer(1) is found
+    ids = torch.tensor([[5, 9, 200]])
+    with torch.inference_mode():
+        assert torch.equal(found.model(input_ids=ids).logits, expected(input_ids=ids).logits)
+        assert not torch.equal(found.model(input_ids=ids).logits, tiny.model(input_ids=ids).logits)
+    own = {value.data_ptr() for value in tiny.model.parameters()}
+    assert {value.data_ptr() for value in found.model.parameters()} < own
+    assert len(tiny.model.get_decoder().layers) == tiny.model.config.num_hidden_layers == layers
+
+
+def test_refuses_to_leave_out_a_layer_that_is_not_there(tiny):
+    from models.variant_weights import WeightsShelf
+
+    with pytest.raises(InvalidInput, match="layers of this model"):
+        WeightsShelf(tiny).open_without_layer(99)
+
+
 def test_several_at_once_write_once(cache, tiny, monkeypatch):
     from models import variant_weights
 

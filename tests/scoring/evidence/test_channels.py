@@ -20,10 +20,14 @@ from scoring.evidence.channel_ids import (
     OWN_NOISE_ID,
     SEEDED_IDS,
     TEXT_ANY_ID,
+    WEIGHTS_ALTERNATIVES,
     build_seeded_id,
     build_text_id,
+    find_ratio_cap,
     get_channel,
     list_greedy_ids,
+    list_mixed_ids,
+    list_statistics_of,
     list_text_ids,
 )
 from scoring.evidence.channels import (
@@ -32,7 +36,12 @@ from scoring.evidence.channels import (
     compute_log_ratios,
     mix_other_weights,
 )
-from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, compute_other_logprobs
+from scoring.evidence.other_weights import (
+    OTHER_WEIGHTS_IDS,
+    OTHER_WEIGHTS_VARIANTS,
+    SKIPPED_LAYER,
+    compute_other_logprobs,
+)
 
 SIBLING = channel_ids.build_sibling_name(bytes(32))
 POINTS = len(GRID_IDS)
@@ -225,11 +234,33 @@ def test_other_weights_need_the_variants_that_they_are_made_of():
     some = compute_log_ratios(build_answer(int6=told, int4=told))
     all_ = compute_log_ratios(build_answer(int6=told, int5=told, int4=told))
     assert all_.keys() - some.keys() == {"int5", "other-weights-varied"}
+    weaker = compute_log_ratios(build_answer(int6=told, int5=told, int4=told, **{SKIPPED_LAYER: told}))
+    assert weaker.keys() - all_.keys() == {"other-weights-weaker"}
+    assert SKIPPED_LAYER not in weaker
+
+
+def test_a_token_that_the_model_without_a_layer_expects_speaks_for_weaker_weights():
+    told, unlikely = build_alternative((-0.5,) * 8), build_alternative((-9.0,) * 8)
+    variants = dict.fromkeys(OTHER_WEIGHTS_VARIANTS, unlikely)
+    found = compute_channel_statistics(
+        build_answer(grid=(build_row(-9.0, -9.0),) * 8, logprob=(-9.0,) * 8, **variants, **{SKIPPED_LAYER: told})
+    )
+    assert [found[name] for name in list_text_ids(("other-weights-weaker",))] == [10**6, 10**6]
+
+
+def test_mixtures_are_measured_where_all_their_passes_are_run():
+    weaker, varied = (list_text_ids((name,)) for name in ("other-weights-weaker", "other-weights-varied"))
+    assert list_mixed_ids("int5", ("int6", "int5", "int4")) == varied
+    assert list_mixed_ids("int5", ("int6", "int5", "int4", SKIPPED_LAYER)) == (*varied, *weaker)
+    assert list_mixed_ids("int8", WEIGHTS_ALTERNATIVES) == list_mixed_ids("int5", ("int5", "int4")) == ()
+    assert list_statistics_of(SKIPPED_LAYER, False) == weaker
+    assert list_statistics_of(SKIPPED_LAYER, True) == ()
+    assert [find_ratio_cap(name) for name in (*varied, *weaker)] == [20, 100, 100, 1_000]
 
 
 def test_other_weights_add_up_to_a_probability_over_the_vocabulary():
     # A vocabulary of two: what a mixture gives to both is 1 at every entropy, so that its ratio to a claim has mean 1.
-    cold, warm = (0.9, 0.8, 0.75, 0.7, 0.6), {"int6": 0.5, "int5": 0.3, "int4": 0.01}
+    cold, warm = (0.9, 0.8, 0.75, 0.7, 0.6), {"int6": 0.5, "int5": 0.3, "int4": 0.01, SKIPPED_LAYER: 0.9}
     for entropy in (0.1, 1.0, 3.0, 6.0):
         totals = dict.fromkeys(OTHER_WEIGHTS_IDS, 0.0)
         for first in (True, False):
