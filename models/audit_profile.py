@@ -75,13 +75,14 @@ def run(
     """Measure, write the profile to `out` as canonical JSON, and return it; goes on from what `work` holds.
 
     With `base` only what that profile has no bounds for, or has from fewer requests, is measured and put into it
-    (`extend_profile`).
+    (`extend_profile`); raises InvalidInput, before anything is measured, where they may not stand in it.
     """
     collection = Collection(work or get_collection_folder(task.model))
     if base is None:
         gather(task, collection, progress)
         profile = build_profile(task, collection)
     else:
+        check_base(base, task)
         gather(task, collection, progress, known=list_settled(base, task))
         profile = extend_profile(base, task, collection)
     out.write_bytes(profile.encode())
@@ -94,9 +95,8 @@ def extend_profile(base: ToleranceProfile, task: AuditCalibration, collection: C
     Bounds that rest on fewer requests than the collection has in every main cell are replaced: the count decides, never
     what was measured. All else stays as it is, the reading of its hold-out included: that is of the statistics which it
     had then. A wide cell without answers keeps what it has and is not covered by what is added. Raises InvalidInput
-    when the collection is of another model or envelope, or has no answers of a main cell.
+    when the collection has no answers of a main cell.
     """
-    check_base(base, task)
     measured = measure_cells_of(base, task, collection)
     main = [(cell, measured[cell.name]) for cell in base.cells if cell.role == MAIN]
     counts = [(cell.count_requests(), fresh.count_requests()) for cell, fresh in main]
@@ -110,7 +110,7 @@ def check_base(base: ToleranceProfile, task: AuditCalibration) -> None:
     """Raise InvalidInput unless what a task measures may stand in a profile: same model, envelope and engine."""
     if task.is_server or base.engine != ENGINE_TRANSFORMERS:
         raise InvalidInput("of a server there is one pass: calibrate it anew", "profile")
-    if base.manifest_digest != load_outline(task.model).manifest.compute_digest():
+    if base.manifest_digest != load_outline(task.model, needs_weights=True).manifest.compute_digest():
         raise InvalidInput("the profile is of another model", "profile")
     envelope = (task.max_tokens, task.temperature_ppm, task.top_p_ppm)
     if (base.max_tokens, base.temperature_ppm, base.top_p_ppm) != envelope or base.strata != STRATA_V2:
