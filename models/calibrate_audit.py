@@ -8,6 +8,7 @@ no choice was made on them. The sampling that mu is for is the envelope of the t
 
 import gc
 from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Collection as Names
 from dataclasses import dataclass, field, replace
 from itertools import count as count_up
 from itertools import islice
@@ -255,14 +256,19 @@ def gather(
         for item in list_calibrated_alternatives(verifier, task.siblings)
         if item.kind == KIND_SIBLING or task.alternatives is None or item.id in task.alternatives
     ]
+    run = [item.id for item in alternatives]
     for alternative in alternatives:
-        mixed = list_mixed_ids(alternative.id, [item.id for item in alternatives])
         for group, answers in groups.items():
-            wanted = list_statistics_of(alternative.id, is_greedy(group))
-            if all(name in known for name in (*wanted, *(() if is_greedy(group) else mixed))):
+            if not needs_pass(alternative.id, run, known, is_greedy(group)):
                 continue
             part = answers[: count_alternative_answers(task, len(answers))]
             gather_alternative(collection, group, part, verifier, alternative, shelf, progress)
+
+
+def needs_pass(alternative: str, run: Names[str], known: Container[str], is_greedy: bool) -> bool:
+    """Return whether an alternative has a statistic that is not `known`, or a part of one that the `run` ones give."""
+    mixed = () if is_greedy else list_mixed_ids(alternative, run)
+    return any(name not in known for name in (*list_statistics_of(alternative, is_greedy), *mixed))
 
 
 def gather_from_server(task: AuditCalibration, collection: Collection, progress: Progress) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from models import profiles
 from models.audit_profile import BOUND_PLACES, SIBLING_PLACES, extend_cell, list_settled, run
-from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers
+from models.calibrate_audit import AuditCalibration, ProviderCell, count_alternative_answers, needs_pass
 from models.deepen import deepen_profile, get_fresh_set
 from scoring.errors import InvalidInput
 from scoring.evidence.audit_plan import build_audit_plan
@@ -16,13 +16,11 @@ from scoring.evidence.channel_ids import (
     ACTIVATIONS_IDS,
     CAPS,
     CHANNEL_STATISTIC_IDS,
-    GREEDY,
     GREEDY_IDS,
     LOGPROBS_IDS,
     MAX_SIBLINGS,
     OWN_NOISE_ID,
     TEXT_ANY_ID,
-    get_channel,
     is_sibling,
     list_greedy_ids,
     list_text_ids,
@@ -73,6 +71,16 @@ def test_the_bounds_of_an_extended_profile_are_allowed_no_more_error_than_delta(
     rest = len(CHANNEL_STATISTIC_IDS) - len(made_first)
     assert len(made_first) / 110 + rest / BOUND_PLACES < 1.0
     assert len(CHANNEL_STATISTIC_IDS) <= BOUND_PLACES
+
+
+def test_every_pass_that_a_missing_mixture_is_made_of_is_run():
+    ids = ("int6", "int5", "int4", SKIPPED_LAYER)
+    weaker = {*list_text_ids(("other-weights-weaker",))}
+    known = {*CHANNEL_STATISTIC_IDS} - weaker
+    assert all(needs_pass(name, ids, known, is_greedy=False) for name in ids)
+    assert not any(needs_pass(name, ids, known, is_greedy=True) for name in ids)
+    assert not any(needs_pass(name, ids[:3], known, is_greedy=False) for name in ids[:3])
+    assert not any(needs_pass(name, ids, known | weaker, is_greedy=False) for name in ids)
 
 
 @pytest.fixture(scope="module")
@@ -188,38 +196,22 @@ def test_an_extension_runs_no_pass_for_bounds_that_are_there(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_extension_by_a_mixture_runs_every_pass_that_it_is_made_of(made, tmp_path):
+def test_a_profile_is_deepened_with_fresh_requests(made, tmp_path):
     task, folder, profile = made
-    shutil.copytree(folder / "work", tmp_path / "work")
-    for columns in (tmp_path / "work" / "columns").glob("*/int?"):
-        shutil.rmtree(columns)
+    # Nothing but log-probabilities rests on so few requests here: no other pass is run.
+    items = profile.cells[0].measurements
+    counted = tuple(replace(item, n=item.n + 900 * (item.statistic not in LOGPROBS_IDS)) for item in items)
+    base = replace(profile, cells=(replace(profile.cells[0], measurements=counted, requests=16),))
     heard = []
-    mixed = replace(task, alternatives=("int6", "int5", "int4", SKIPPED_LAYER))
-    extended = run(mixed, tmp_path / "p.json", tmp_path / "work", lambda *said: heard.append(said[2]), profile)
-    weaker = {*list_text_ids(("other-weights-weaker",))}
-    assert weaker <= extended.compute_mu_ppm().keys() - profile.compute_mu_ppm().keys()
-    assert {what.split()[0] for what in heard} == {"int6", "int5", "int4", SKIPPED_LAYER}
-
-
-@pytest.mark.slow
-def test_a_profile_is_deepened_with_fresh_requests_and_goes_on_where_it_was_stopped(made, tmp_path):
-    task, folder, profile = made
-    heard = []
-    deeper = deepen_profile(task, profile, tmp_path / "p.json", folder / "work", lambda *said: heard.append(said[2]))
-    assert {what.split()[-1].split("-bf16")[0] for what in heard} == {
-        get_fresh_set(profile), f"{get_fresh_set(profile)}-{GREEDY}"
-    }  # fmt: skip
-    old, new = profile.cells[0], deeper.cells[0]
-    assert {name: count - old.count_requests()[name] for name, count in new.count_requests().items()} == {
-        name: 8 if get_channel(name) == GREEDY else 16 for name in old.count_requests()
-    }
-    assert new.hold_out == old.hold_out
-    assert deeper == ToleranceProfile.decode((tmp_path / "p.json").read_bytes())
-    heard.clear()
-    assert (
-        deepen_profile(task, profile, tmp_path / "q.json", folder / "work", lambda *said: heard.append(said)) == deeper
-    )
-    assert heard == []
+    out = tmp_path / "p.json"
+    drawn = replace(task, greedy_requests=0)
+    deeper = deepen_profile(drawn, base, out, folder / "work", lambda *said: heard.append(said[2]), until=100)
+    fresh = get_fresh_set(base)
+    assert {*heard} == {f"prompts {fresh}", f"answers {fresh}-bf16-8", f"reference {fresh}-bf16-8"}
+    old, new = base.cells[0].count_requests(), deeper.cells[0].count_requests()
+    assert new == {name: count + 16 * (name in LOGPROBS_IDS) for name, count in old.items()}
+    assert deeper.cells[0].hold_out == base.cells[0].hold_out
+    assert deeper == ToleranceProfile.decode(out.read_bytes())
 
 
 @pytest.mark.slow
