@@ -15,7 +15,7 @@ from models.collection import Collection, Progress
 from models.load import choose_device
 from models.tolerances import describe_runtime, join_measurements
 from scoring.errors import InvalidInput
-from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, GREEDY, get_channel
+from scoring.evidence.channel_ids import CHANNEL_STATISTIC_IDS, GREEDY, get_channel, is_sibling
 from scoring.evidence.profile import MAIN, MIN_REQUESTS, Cell, ToleranceProfile, is_development
 
 _SAME_MACHINE = ("device", "processor", "torch_version", "transformers_version")
@@ -47,6 +47,8 @@ def deepen_profile(
     measured = measure_cells_of(base, task, collection, set_name)
     main_cells = sum(cell.role == MAIN for cell in base.cells)
     cells = tuple(deepen_cell(cell, measured.get(cell.name), wanted, main_cells) for cell in base.cells)
+    if all(deeper.measurements == cell.measurements for deeper, cell in zip(cells, base.cells, strict=True)):
+        raise InvalidInput("nothing was measured that rests on fewer requests: see --alternatives", "deepen")
     is_short = is_development(cell.requests for cell in cells if cell.role == MAIN)
     profile = replace(base, cells=cells, development=is_short)
     out.write_bytes(profile.encode())
@@ -61,11 +63,12 @@ def get_fresh_set(base: ToleranceProfile) -> str:
 def list_wanted(base: ToleranceProfile, task: AuditCalibration, until: int) -> frozenset[str]:
     """Return the statistics that rest on fewer than `until` requests in some main cell and that a task may measure."""
     counts = [cell.count_requests() for cell in base.cells if cell.role == MAIN]
-    asks_greedy = task.greedy_requests > 0
     return frozenset(
         name
         for name in counts[0]
-        if min(count[name] for count in counts) < until and (asks_greedy or get_channel(name) != GREEDY)
+        if min(count[name] for count in counts) < until
+        and (task.greedy_requests > 0 or get_channel(name) != GREEDY)
+        and (task.siblings or not is_sibling(name))
     )
 
 

@@ -34,7 +34,7 @@ from scoring.evidence.channel_ids import (
     list_greedy_ids,
     list_text_ids,
 )
-from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, WEAKER
 from scoring.evidence.tolerance import Tolerance, build_bound, join_tolerances, raise_tolerance, scale_tolerance
 from scoring.records import PPM
 
@@ -202,8 +202,8 @@ GROUPS = (
     (1, LOGPROBS_IDS),
     (1, (TEXT_ANY_ID,)),
     (2, list_text_ids(GRID_IDS)),
-    (3, list_text_ids(OTHER_WEIGHTS_IDS[:-1])),
-    (2, list_text_ids(OTHER_WEIGHTS_IDS[-1:])),
+    (3, list_text_ids([name for name in OTHER_WEIGHTS_IDS if name != WEAKER])),
+    (2, list_text_ids((WEAKER,))),
     (1, list_text_ids(PIT_IDS)),
     (4, list_text_ids(WEIGHTS_ALTERNATIVES)),
     (2, list_text_ids(PROMPT_ALTERNATIVES)),

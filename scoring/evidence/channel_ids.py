@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, OTHER_WEIGHTS_PASSES, SKIPPED_LAYER
+from scoring.evidence.other_weights import OTHER_WEIGHTS_IDS, OTHER_WEIGHTS_PASSES, SKIPPED_LAYER, WEAKER
 from scoring.evidence.pit import BETA_SHAPES
 
 SEEDED, TEXT, LOGPROBS, GREEDY, ACTIVATIONS = "seeded", "text", "logprobs", "greedy", "activations"
@@ -50,7 +50,7 @@ ACTIVATIONS_IDS = ("activations-error-fine-v1", "activations-error-coarse-v1")
 
 def get_caps(alternative: str) -> tuple[int, ...]:
     """Return the caps of the text-only ratios of an alternative."""
-    return GROSS_CAPS if alternative == "other-weights-weaker" else CAPS
+    return GROSS_CAPS if alternative == WEAKER else CAPS
 
 
 def build_text_id(alternative: str, cap: int) -> str:
@@ -119,7 +119,7 @@ def list_statistics_of(alternative: str, is_greedy: bool) -> tuple[str, ...]:
     if is_greedy:
         return list_greedy_ids((alternative,)) if alternative in WEIGHTS_ALTERNATIVES else ()
     if alternative == SKIPPED_LAYER:
-        return list_text_ids(("other-weights-weaker",))
+        return list_text_ids((WEAKER,))
     seeded = (build_seeded_id(alternative),) if alternative in WEIGHTS_ALTERNATIVES else ()
     return (*seeded, *list_text_ids((alternative,)))
 

@@ -23,6 +23,8 @@ ENTROPY_EDGES = (0.5, 2.5, 4.5)
 """Nats that part the classes of positions."""
 LEAST = -1_000.0
 """Log-probability (nats) from which the temperatures are taken for a scale, so that no weight overflows."""
+WEAKER = "other-weights-weaker"
+"""The mixture with SKIPPED_LAYER in it."""
 _SHARES: Mapping[str, Sequence[Sequence[float]]] = {
     "other-weights-near": (
         (0.05, 0.15, 0.40, 0.40, 0.00),
@@ -42,7 +44,7 @@ _SHARES: Mapping[str, Sequence[Sequence[float]]] = {
         (0.00, 0.20, 0.34, 0.03, 0.00, 0.30, 0.08, 0.05),
         (0.10, 0.30, 0.15, 0.05, 0.00, 0.25, 0.08, 0.07),
     ),
-    "other-weights-weaker": (
+    WEAKER: (
         (0.06, 0.06, 0.08, 0.10, 0.09, 0.13, 0.36, 0.11, 0.01),
         (0.07, 0.13, 0.23, 0.20, 0.02, 0.10, 0.07, 0.00, 0.18),
         (0.05, 0.16, 0.25, 0.06, 0.00, 0.15, 0.09, 0.02, 0.22),

@@ -14,7 +14,7 @@ from models.deepen import deepen_cell, deepen_profile, get_fresh_set, list_wante
 from models.tolerances import build_measurement, describe_runtime, join_measurements
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
-from scoring.evidence.channel_ids import ACTIVATIONS_IDS, GREEDY_IDS, LOGPROBS_IDS, OWN_NOISE_ID
+from scoring.evidence.channel_ids import ACTIVATIONS_IDS, GREEDY_IDS, LOGPROBS_IDS, OWN_NOISE_ID, is_sibling
 from scoring.evidence.profile import ALL, ToleranceProfile
 from scoring.evidence.tolerance import Moments, compute_calibration_log_e, compute_moments_bound_ppm
 
@@ -65,9 +65,11 @@ def test_bounds_with_enough_requests_behind_them_are_not_measured_again():
     counts = SHIPPED.cells[0].count_requests()
     wanted = list_wanted(SHIPPED, AuditCalibration(), 5_000)
     assert {LOGPROBS_IDS[0], ACTIVATIONS_IDS[0], OWN_NOISE_ID, GREEDY_IDS[0]} <= wanted
-    assert wanted == {name for name, count in counts.items() if count < 5_000}
+    assert wanted == {name for name, count in counts.items() if count < 5_000 and not is_sibling(name)}
+    named = list_wanted(SHIPPED, AuditCalibration(siblings=("a-model",)), 5_000)
+    assert named - wanted == {name for name in counts if is_sibling(name)}
     assert GREEDY_IDS[0] not in list_wanted(SHIPPED, AuditCalibration(greedy_requests=0), 5_000)
-    assert list_wanted(SHIPPED, AuditCalibration(), 5_001) == counts.keys()
+    assert list_wanted(SHIPPED, AuditCalibration(siblings=("a-model",)), 5_001) == counts.keys()
 
 
 def test_a_main_cell_that_is_short_alone_has_the_statistic_measured_in_all():
@@ -115,6 +117,16 @@ def test_refuses_requests_of_another_machine(monkeypatch, tmp_path):
         deepen_profile(AuditCalibration(device="cpu"), replace(SHIPPED, cells=(*cells[:-1], foreign)), tmp_path / "p")
     with pytest.raises(InvalidInput, match="rests on 1 requests already"):
         deepen_profile(AuditCalibration(device="cpu"), replace(SHIPPED, cells=cells), tmp_path / "p", until=1)
+    assert not (tmp_path / "p").exists()
+
+
+def test_an_empty_deepening_is_no_success(monkeypatch, tmp_path):
+    monkeypatch.setattr(deepen, "check_base", lambda base, task: None)
+    monkeypatch.setattr(deepen, "_check_runtime", lambda base, task: None)
+    monkeypatch.setattr(deepen, "gather", lambda *given, **more: None)
+    monkeypatch.setattr(deepen, "measure_cells_of", lambda *given: {})
+    with pytest.raises(InvalidInput, match="nothing was measured"):
+        deepen_profile(AuditCalibration(), SHIPPED, tmp_path / "p", tmp_path / "work")
     assert not (tmp_path / "p").exists()
 
 

@@ -70,7 +70,6 @@ def calibrate(
     from models.audit_profile import run
     from models.calibrate_audit import AuditCalibration, ProviderCell
     from models.deepen import deepen_profile
-    from scoring.evidence.profile_signature import sign_profile
     from validator.audit.endpoint_url import parse_base_url
     from validator.audit.options import read_key
     from validator.provider.identity import load_key
@@ -103,9 +102,15 @@ def calibrate(
         profile = _show_progress(lambda report: run(task, out_path, work, report, base))
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
     if key is not None:
-        signed = sign_profile(profile, key)
-        write_file(out_path.with_suffix(".sig"), signed.encode())
-        click.echo(f"signed by 0x{signed.account.hex()}: {out_path.with_suffix('.sig')}")
+        _sign(profile, key, out_path.with_suffix(".sig"))
+
+
+def _sign(profile: "ToleranceProfile", key: bytes, path: Path) -> None:
+    from scoring.evidence.profile_signature import sign_profile
+
+    signed = sign_profile(profile, key)
+    write_file(path, signed.encode())
+    click.echo(f"signed by 0x{signed.account.hex()}: {path}")
 
 
 @click.command("check-profile")
