@@ -8,9 +8,11 @@ Rules kept here:
   the summed stakes over the sum of their squares), so that a crowd of tiny seats adds nothing.
 * Each part is a lower Wilson bound: few samples give a lower score. Parts without data are left out, the weights
   renormalised and the flag set. Nothing is ever a default.
-* Accuracy is the bound of the mean fidelity (1 - g of the plan's main statistic); where similarity was measured it
-  enters with `similarity_weight_ppm`, never more than half. Judges have no weight here: reveals carry no judge score,
-  and one gets weight only with a reliability that was shown on known-answer items.
+* Accuracy is the bound of the mean fidelity (1 - g of the plan's main statistic) and of similarity, where it was
+  measured: its weight is `similarity_weight_ppm`, but no measured similarity weighs more than one answer's fidelity.
+  Similarity is measured on few answers; with a bound and a fixed weight of its own, the one offer in two that had it
+  measured at all lost a fifth of its accuracy to it. Judges have no weight here: reveals carry no judge score, and
+  one gets weight only with a reliability that was shown on known-answer items.
 * Certified infractions cap the score; open cases and challenges are only flags.
 
 The formula is section 4 of the design (TE §4.2), the multipliers are those of TE §3.1.
@@ -183,10 +185,8 @@ def compute_parts(
     def bounded(share: Share | None) -> int | None:
         return None if share is None else bound(share.mean_ppm, share.samples_micro, z_milli)
 
-    fidelity = bounded(compute_share(seats, "fidelity_micro", "scored_micro"))
-    similarity = bounded(compute_share(seats, "similarity_micro", "similar_micro"))
     return Parts(
-        accuracy_ppm=_combine_accuracy(fidelity, similarity, parameters),
+        accuracy_ppm=bounded(compute_accuracy(seats, parameters)),
         uptime_ppm=bounded(compute_share(seats, "successes_micro", "requests_micro")),
         latency_ppm=bounded(compute_share(seats, "latency_micro", "scored_micro")),
         throughput_ppm=bounded(compute_share(seats, "throughput_micro", "scored_micro")),
@@ -213,6 +213,21 @@ def compute_share(seats: Sequence[SeatTally], sum_field: str, count_field: str) 
     return _share(means, counts)
 
 
+def compute_accuracy(seats: Sequence[SeatTally], parameters: TrustParameters) -> Share | None:
+    """Return the mean of fidelity and similarity over as many samples as fidelity has, or None without a scored answer.
+
+    With s similarities, f fidelities and a weight w of at most s / f, the variance of the mean of independent samples
+    is (1 - w)^2 / f + w^2 / s <= 1 / f of one sample's, so that f samples stand for it.
+    """
+    fidelity = compute_share(seats, "fidelity_micro", "scored_micro")
+    similarity = compute_share(seats, "similarity_micro", "similar_micro")
+    if fidelity is None or similarity is None or not fidelity.samples_micro:
+        return fidelity
+    weight_ppm = min(parameters.similarity_weight_ppm, similarity.samples_micro * PPM // fidelity.samples_micro)
+    mean_ppm = ((PPM - weight_ppm) * fidelity.mean_ppm + weight_ppm * similarity.mean_ppm) // PPM
+    return Share(mean_ppm=mean_ppm, samples_micro=fidelity.samples_micro)
+
+
 def _share(means: Sequence[tuple[int, int]], counts: Sequence[tuple[int, int]]) -> Share | None:
     mean_ppm, count_micro = compute_lower_median(means), compute_lower_median(counts)
     if mean_ppm is None or count_micro is None:
@@ -233,13 +248,6 @@ def _compute_agreement(seats: Sequence[SeatTally], parameters: TrustParameters) 
         apart_ppm = abs(seat.fidelity_micro * PPM // seat.scored_micro - middle.mean_ppm)
         closeness.append((PPM - min(PPM, apart_ppm * PPM // parameters.agreement_tolerance_ppm), seat.stake_wei))
     return _share(closeness, [(seat.scored_micro, seat.stake_wei) for seat in scored])
-
-
-def _combine_accuracy(fidelity: int | None, similarity: int | None, parameters: TrustParameters) -> int | None:
-    if fidelity is None or similarity is None:
-        return fidelity
-    weight_ppm = parameters.similarity_weight_ppm
-    return ((PPM - weight_ppm) * fidelity + weight_ppm * similarity) // PPM
 
 
 def _compute_samples(seats: Sequence[SeatTally]) -> int:

@@ -191,6 +191,28 @@ def test_parts_follow_their_measure(name: str, changes: dict[str, Any], part: st
     assert getattr(item, part) == expected
 
 
+@pytest.mark.parametrize(
+    ("every", "weight_ppm"), [(1, 200_000), (4, 200_000), (5, 200_000), (10, 100_000), (50, 20_000)]
+)
+def test_no_measured_similarity_weighs_more_than_one_answer(every: int, weight_ppm: int) -> None:
+    exact = TrustParameters(z_milli=0, interval_z_milli=0)
+    seats = []
+    for seat in range(4):
+        answers: list[dict[str, Any] | None] = [{"statistics_ppm": (0, 0)} for _ in range(50)]
+        for changes in answers[::every]:
+            assert changes is not None
+            changes |= {"has_similarity": True, "similarity_ppm": 0}
+        seats.append(reveal_of(seat, answers))
+    assert score(*seats, parameters=exact).accuracy_ppm == PPM - weight_ppm
+
+
+def test_an_offer_whose_similarity_was_seldom_measured_is_scored_like_one_where_it_never_was() -> None:
+    """One poor similarity among 48 answers, by chance, must not cost more than its share of the answers."""
+    seldom = [reveal_of(seat, [{"has_similarity": not i and not seat} for i in range(12)]) for seat in range(4)]
+    without = score(*(honest(seat, count=12) for seat in range(4)))
+    assert without.trust - score(*seldom).trust <= 1000 // 48
+
+
 def test_an_offer_that_promises_nothing_earns_nothing_for_speed() -> None:
     lazy = replace(OFFER, advertised_ttft_ms=0, advertised_tokens_per_s=0)
     outcomes = [build_outcome(index, offer_digest=compute_struct_hash(lazy)) for index in range(9)]
