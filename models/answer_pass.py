@@ -67,6 +67,11 @@ class ReferenceModel:
         """Return whether a token ends an answer."""
         return token_id in self.loaded.end_ids
 
+    @property
+    def only_end(self) -> int | None:
+        """The token that ends an answer, None where the model has several."""
+        return next(iter(self.loaded.end_ids)) if len(self.loaded.end_ids) == 1 else None
+
     def find_sure_answer(self, messages: Sequence[ChatMessage], max_tokens: int) -> str:
         """Return the beginning of the answer at temperature 0 that is sure; raises Unavailable when that fails."""
         return self.passes.find_sure_answer(messages, max_tokens)
@@ -207,10 +212,12 @@ def _get_mass_before(columns: Any) -> Sequence[float]:
 
 
 def _compute_pits(columns: Any, claim: Claim) -> tuple[float, ...] | None:
-    # Where a text could be cut otherwise nothing is left out, and nothing is bet on the transform.
-    if claim.found is not None or claim.request.temperature == 0.0:
-        return None
+    # Where a text could be cut otherwise nothing is left out, and nothing is bet on the transform. Nor with a filter: a
+    # token that it removes here and not there, as honest numerics decide, would lie at the far end.
     request = claim.request
+    is_filtered = request.top_p < 1.0 or request.top_k > 0
+    if claim.found is not None or request.temperature == 0.0 or is_filtered:
+        return None
     limits = {"pit_low": columns.pit_low, "pit_high": columns.pit_high}
     return compute_answer_pits(limits, request.prompt_ids, request.output_ids)
 

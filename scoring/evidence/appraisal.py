@@ -155,6 +155,11 @@ class AuditEvidence:
         return min(LOG_ALARM, self.log_threshold) / math.log(10)
 
     @property
+    def can_prove(self) -> bool:
+        """Whether any bet could prove the claim wrong: of other weights under any sampling, text alone cannot."""
+        return bool(self.wealth.plan.proving)
+
+    @property
     def has_hidden_tokens(self) -> bool:
         """Whether the provider itself counts more prompt tokens than the claimed template has, every time."""
         return len(self.extra_prompt_tokens) >= 3 and min(self.extra_prompt_tokens) > PROMPT_TOKENS_TOLERANCE
@@ -206,10 +211,15 @@ class AuditEvidence:
 
     @property
     def is_settled(self) -> bool:
-        """Whether more requests are not worth their price: proven, or consistent with the alternatives excluded."""
+        """Whether more requests are not worth their price: proven, or consistent with the alternatives excluded.
+
+        Where nothing can prove, as suspect as can be is enough: no sampling of the grid explains it.
+        """
         decision = self.decision
         if decision.verdict is Verdict.PROVEN:
             return True
+        if decision.verdict is Verdict.SUSPECT and not self.can_prove:
+            return self.wealth.log_grid_e >= self.log_threshold
         named = self.log_ratios.keys() - UNNAMED - UNHURRIED
         return decision.verdict is Verdict.CONSISTENT and named <= set(decision.excluded)
 

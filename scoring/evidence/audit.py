@@ -9,10 +9,10 @@ was calibrated on.
 * Claim `weights+sampling`: the null is the claimed sampling. EARLY_PART of the wealth is staked at the start, the rest
   over later starts (weights 1/(s(s+1)) for blocks of START_BLOCK units): a provider that starts to cheat is found.
 * Claim `weights`: the null is every sampling of the grid (`channel_ids.GRID_IDS`), the claimed one, and, with seeds,
-  the one that fits the answers best (FITTED: the seed sees differences far below the steps of the grid; it is
-  given no evidence from the text). The e-value of a composite null is the minimum over its members: whichever is true,
-  that member's wealth bounds the minimum. A deviation that other sampling settings explain is therefore reported and
-  never proven.
+  the one that fits the answers best (FITTED: the seed sees differences far below the steps of the grid). The e-value of
+  a composite null is the minimum over its members: whichever is true, that member's wealth bounds the minimum. Bets on
+  the text count for none of it: between the points of any grid, and beside it (top-k, penalties), there is sampling
+  that no member gives a text as much probability as. A deviation that sampling explains is reported and never proven.
 
 What lowers evidence: a missing answer bets the smallest factor; the mean on prompts that the generator did not draw is
 taken as FOREIGN_FACTOR times the bound (ratios hold for every prompt and are not touched); a seeded statistic that was
@@ -128,9 +128,19 @@ class Wealth:
 
     @property
     def log_e(self) -> float:
-        """Return the log e-value against the whole null: the minimum over its members.
+        """Return the log e-value against the whole null, of the bets that can prove: the minimum over its members.
 
-        While no seed was looked at, only the grid matters: text alone sees no finer steps.
+        A part of the wealth that started at 1 or below and bets as fairly as the whole.
+        """
+        if not self.plan.proving:
+            return 0.0
+        return minimise_logs([self._compute_log_of(self.plan.proving, settings) for settings in self._members])
+
+    @property
+    def log_grid_e(self) -> float:
+        """Return the minimum over the grid of all wealth, text included: that no sampling of the grid explains it.
+
+        Not an e-value against every sampling, and so no proof.
         """
         return minimise_logs([self.compute_log(settings) for settings in self._members])
 
@@ -141,7 +151,7 @@ class Wealth:
         A part of the wealth that started below 1 and bets as fairly as the whole: an e-value too, if a smaller one.
         Whoever picks the prompts could pick those that honest machines fail on: with any that was not drawn, None.
         """
-        places = [place for place, (statistic, _) in enumerate(self.plan.bets) if statistic.is_slash_grade]
+        places = [place for place in self.plan.proving if self.plan.bets[place][0].is_slash_grade]
         if not places or self.foreign_units:
             return None
         return minimise_logs([self._compute_log_of(places, settings) for settings in self._members])

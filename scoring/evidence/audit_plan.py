@@ -153,6 +153,12 @@ class AuditPlan:
         return tuple((statistic, share) for statistic in self.statistics for share in SHARES)
 
     @cached_property
+    def proving(self) -> tuple[int, ...]:
+        """Return the places of the bets that can prove: where any sampling is allowed, all but those on the text."""
+        bets = enumerate(self.bets)
+        return tuple(place for place, (item, _) in bets if not self.covers_all_settings or get_channel(item.id) != TEXT)
+
+    @cached_property
     def log_parts(self) -> tuple[float, ...]:
         """Return the log of each bet's part of the initial wealth."""
         return tuple(math.log(statistic.part * weight) for statistic in self.statistics for weight in SHARE_WEIGHTS)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from models.answer_pass import Claim, ReferenceModel
 from models.requests import GRID_TEMPERATURES, SAMPLER_NONE, ReferenceRequest
-from models.retokenise import TextAnswer
+from models.retokenise import FINISH_LENGTH, FINISH_STOP, TextAnswer
 from scoring.errors import InvalidInput
 from validator.audit.needles import is_needle
 from validator.audit.records import Exchange, ReturnedLogprob
@@ -16,6 +16,8 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 1.5
 OUTSIDE = "outside of the calibrated envelope"
 AGAIN = "asked again: serves contracts only"
 NEEDLE = "a needle: serves contracts only"
+MIN_TOP_P = 0.9
+"""Below it, and with top-k, which tokens are left is a matter of honest numerics more often than text can be bet on."""
 NO_EVIDENCE = (OUTSIDE, AGAIN, NEEDLE)
 """Notes of answers that are no evidence, whatever they say."""
 
@@ -48,11 +50,22 @@ class ClaimReader:
             return None, "; ".join(claim.found.doubts)
         return claim, ""
 
+    def bets_on_text(self, exchange: Exchange, claim: Claim) -> bool:
+        """Return whether the text of an answer may be bet on: its filter keeps enough, and how it ended is known.
+
+        An answer that is cut before its end depends on what was said, and its likelihood ratio is no e-value.
+        """
+        keeps_enough = exchange.top_k == 0 and exchange.top_p >= MIN_TOP_P
+        ids = claim.request.output_ids
+        is_whole = exchange.finish_reason == FINISH_LENGTH or (bool(ids) and self._model.is_end(ids[-1]))
+        # Of a text the end is a doubt, which costs evidence already.
+        return keeps_enough and (is_whole or claim.found is not None)
+
     def _build(self, exchange: Exchange) -> Claim:
         """Return what an exchange claims; raises InvalidInput when the model could not have said it."""
         request = ReferenceRequest(
             prompt_ids=self._model.render(exchange.messages),
-            output_ids=exchange.token_ids or (),
+            output_ids=self._list_ids(exchange),
             temperature=exchange.temperature,
             top_p=exchange.top_p,
             top_k=exchange.top_k,
@@ -73,6 +86,14 @@ class ClaimReader:
         if is_cut_anew or not is_in_grid or not self._model.can_belong(returned, claim.request.output_ids):
             return claim
         return replace(claim, returned=returned)
+
+    def _list_ids(self, exchange: Exchange) -> tuple[int, ...]:
+        """Return the returned ids, with the end token where the server left it out and it can be no other."""
+        ids = exchange.token_ids or ()
+        is_ended = exchange.token_ids is not None and exchange.finish_reason == FINISH_STOP and not exchange.stop
+        if not is_ended or (ids and self._model.is_end(ids[-1])) or (end := self._model.only_end) is None:
+            return ids
+        return (*ids, end)
 
     def _find_tokens(self, claim: Claim, exchange: Exchange) -> Claim:
         """Return the claim with the ids of a text: from the provider's own tokens where they settle it, else cut."""

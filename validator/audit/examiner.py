@@ -5,7 +5,7 @@ An answer is cut into windows of at most the calibrated length; each is one unit
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -28,10 +28,12 @@ from scoring.evidence.channel_ids import (
     LOGPROBS_IDS,
     OWN_NOISE_ID,
     SEEDED_IDS,
+    TEXT,
     get_channel,
     list_statistics_of,
 )
 from scoring.evidence.channels import AnswerColumns, compute_channel_statistics, compute_log_ratios
+from scoring.records import PPM
 from validator.audit.calibration import Verifier, choose_calibration
 from validator.audit.claims import NO_EVIDENCE, ClaimReader
 from validator.audit.contract_checks import ContractChecker
@@ -69,7 +71,7 @@ class ModelExaminer:
         self._knows_prompts = settings.generator in generators
         self._contracts = ContractChecker(self._model)
         self._evidence: AuditEvidence | None = None
-        self._examined: list[tuple[ClaimedAnswer, bool]] = []
+        self._examined: list[tuple[ClaimedAnswer, int, bool]] = []
         self._amended: dict[int, int] = {}
         self._fitted: tuple[float, float] | None = None
         self.facts = ReferenceFacts(
@@ -170,12 +172,13 @@ class ModelExaminer:
         # The divisor of the statistics is what was asked for, as in the calibration, but never more than a window.
         size = min(outcome.max_tokens, self._window)
         windows = [cut_columns(columns, start, self._window, size) for start in starts]
-        is_drawn = outcome.is_drawn and self._knows_prompts and outcome.max_tokens <= self._window
+        is_drawn = outcome.is_drawn and self._knows_prompts and self._is_calibrated_for(outcome)
+        channels = [name for name in CHANNELS if name != TEXT or self._reader.bets_on_text(outcome, claim)]
         units = tuple(
-            self._build_unit(window, is_drawn and place == 0, place == 0)
+            self._build_unit(window, is_drawn and place == 0, place == 0, channels)
             for place, window in zip(count(), windows, strict=False)
         )
-        self._examined.append((_cut_claim(claim, self._window), is_drawn))
+        self._examined.append((_cut_claim(claim, self._window), size, is_drawn))
         extra = None if outcome.prompt_tokens is None else outcome.prompt_tokens - len(claim.request.prompt_ids)
         return self._finish(
             AuditAppraisal(
@@ -188,15 +191,26 @@ class ModelExaminer:
             )
         )
 
-    def _build_unit(self, window: AnswerColumns, is_drawn: bool, is_first: bool) -> Unit:
+    def _is_calibrated_for(self, outcome: Exchange) -> bool:
+        """Return whether the honest means are of requests like this one: of its sampling, and of answers as long."""
+        profile = self._calibration.profile
+        if profile is None or outcome.max_tokens > self._window:
+            return False
+        temperatures = (profile.temperature_ppm / PPM, 0.0)
+        return outcome.temperature in temperatures and outcome.top_p == profile.top_p_ppm / PPM and not outcome.top_k
+
+    def _build_unit(self, window: AnswerColumns, is_drawn: bool, is_first: bool, channels: Collection[str]) -> Unit:
         settings = range(len(GRID_IDS)) if self._settings.claim is Claim.WEIGHTS else ()
         # Log-probabilities and proofs that are left out, or that belong to other tokens, bet the smallest factor.
         planned = {item.id for item in self._get_plan().statistics}
         owed = (*LOGPROBS_IDS, *(ACTIVATIONS_IDS if is_first else ()))
         left_out = {} if window.is_greedy else dict.fromkeys(planned.intersection(owed), 0)
         return Unit(
-            statistics_ppm={**left_out, **compute_channel_statistics(window)},
-            by_settings={place: compute_channel_statistics(replace(window, settings=place)) for place in settings},
+            statistics_ppm=_keep({**left_out, **compute_channel_statistics(window)}, channels),
+            by_settings={
+                place: _keep(compute_channel_statistics(replace(window, settings=place)), channels)
+                for place in settings
+            },
             is_drawn=is_drawn,
         )
 
@@ -240,19 +254,17 @@ class ModelExaminer:
 
     def _examine_settings(self, settings: int, near: float = 1.0) -> list[Amendment]:
         done = self._amended.get(settings, 0)
-        claims = [(claim, drawn) for claim, drawn in self._examined[done:] if claim.request.sampler in SEEDED_SAMPLERS]
+        claims = [item for item in self._examined[done:] if item[0].request.sampler in SEEDED_SAMPLERS]
         self._amended[settings] = len(self._examined)
         if not claims:
             return []
         if settings == FITTED and self._fitted is None:
-            self._fitted = self._model.fit_settings([claim for claim, _ in claims[-FIT_ANSWERS:]], near)
+            self._fitted = self._model.fit_settings([claim for claim, _, _ in claims[-FIT_ANSWERS:]], near)
         temperature, top_p = (self._fitted or (1.0, 1.0)) if settings == FITTED else GRID[settings]
-        columns = self._model.examine_settings([claim for claim, _ in claims], temperature, top_p)
+        columns = self._model.examine_settings([claim for claim, _, _ in claims], temperature, top_p)
         amendments = []
-        for (claim, is_drawn), tokens in zip(claims, columns, strict=True):
-            answer = AnswerColumns(
-                tokens=tokens, alternatives={}, max_tokens=min(max(len(claim.request.output_ids), 1), self._window)
-            )
+        for (_, size, is_drawn), tokens in zip(claims, columns, strict=True):
+            answer = AnswerColumns(tokens=tokens, alternatives={}, max_tokens=size)
             statistics = {name: g for name, g in compute_channel_statistics(answer).items() if name in SEEDED_IDS}
             amendments.append(Amendment(settings=settings, statistics_ppm=statistics, is_drawn=is_drawn))
         return amendments
@@ -278,6 +290,10 @@ def open_examiner(settings: ExaminerSettings) -> Iterator[ModelExaminer]:
 
 
 _LOG_10 = math.log(10)
+
+
+def _keep(found: Mapping[str, int], channels: Collection[str]) -> dict[str, int]:
+    return {name: g_ppm for name, g_ppm in found.items() if get_channel(name) in channels}
 
 
 def _cut_claim(claim: ClaimedAnswer, size: int) -> ClaimedAnswer:

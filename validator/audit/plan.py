@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from models.alternatives import CONTEXT_TOKENS
 from models.requests import MAX_TEMPERATURE
 from scoring import canonical
 from scoring.canonical import Json
 from scoring.eip712 import parse_hex
 from scoring.errors import InvalidInput
-from scoring.evidence.channel_ids import MAX_SIBLINGS
+from scoring.evidence.channel_ids import MAX_SIBLINGS, PROMPT_ALTERNATIVES, WEIGHTS_ALTERNATIVES
+from scoring.evidence.other_weights import SKIPPED_LAYER
 from scoring.hashing import tagged_digest
 from scoring.probe_outlines import GENERATOR_ID_V2, STRATA_V2
 from scoring.probes import GENERATOR_ID, STRATA
@@ -30,11 +32,20 @@ MAX_NAME = 1000
 """Characters of a model's name, which may be a path."""
 DEFAULT_REQUESTS = 200
 DEFAULT_MAX_TOKENS = 64
+REPEAT_EVERY = 16
+"""One request in so many is the one before it, asked again the other way: streamed equals whole."""
 GREEDY_EVERY = 4
 """Without a seed one request in so many is asked at temperature 0: it tells other weights apart, and nothing else."""
 MAX_ONE_OVER_ALPHA = 10**12
 GENERATORS: Mapping[str, tuple[str, ...]] = {GENERATOR_ID_V2: STRATA_V2, GENERATOR_ID: STRATA}
 """The generators of prompts and their strata; the first, whose prompts the model writes, is the default."""
+ALTERNATIVES = (
+    *WEIGHTS_ALTERNATIVES,
+    SKIPPED_LAYER,
+    *PROMPT_ALTERNATIVES,
+    *(f"last-{count}-tokens" for count in CONTEXT_TOKENS),
+)
+"""The names that a plan may choose from; a model may lack some of them."""
 _MEMBERS = (
     "format", "generator", "seed", "requests", "max_tokens", "temperature_ppm", "top_p_ppm", "strata", "claim",
     "one_over_alpha", "alternatives",
@@ -74,6 +85,9 @@ class ProbingPlan:
         _check_interval((self.top_p_min_ppm, self.top_p_max_ppm), 1, PPM, "top_p_ppm")
         if len(self.siblings) > MAX_SIBLINGS or len(set(self.siblings)) != len(self.siblings):
             raise InvalidInput(f"expected at most {MAX_SIBLINGS} models, each once", "siblings")
+        for name in self.alternatives or ():
+            if name not in ALTERNATIVES:
+                raise InvalidInput(f"{name[:40]!r} is none of {', '.join(ALTERNATIVES)}", "alternatives")
         if self.generator not in GENERATORS:
             raise InvalidInput(f"there are {', '.join(GENERATORS)}", "generator")
         known = GENERATORS[self.generator]
@@ -166,10 +180,12 @@ def draw_seed() -> bytes:
 
 
 def parse_alpha(alpha: float) -> int:
-    """Return 1/alpha as an integer; raises InvalidInput unless alpha is in [1e-12, 0.5] and close to 1/n."""
+    """Return the least n with 1/n at most alpha; raises InvalidInput unless alpha is in [1e-12, 0.5]."""
     if not 1 / MAX_ONE_OVER_ALPHA <= alpha <= 0.5:
         raise InvalidInput("must be between 1e-12 and 0.5", "--alpha")
-    return round(1 / alpha)
+    nearest = round(1 / alpha)
+    # Compared as floats: of 1e-6, which no float is exactly, 1/1000000 is the same float.
+    return nearest if 1 / nearest <= alpha else nearest + 1
 
 
 def _parse_interval(value: object, field: str) -> tuple[int, int]:

@@ -14,13 +14,11 @@ from validator.audit.facts import EndpointFacts
 from validator.audit.http_exchange import AskLimits
 from validator.audit.needles import build_needle, compute_needle_seed, find_depth
 from validator.audit.outcomes import Entry, Origin, build_outcome
-from validator.audit.plan import ProbingPlan
+from validator.audit.plan import REPEAT_EVERY, ProbingPlan
 from validator.audit.probe_source import DrawnProbe, ProbeSource
 from validator.audit.records import Missing, Outcome
 from validator.audit.worker import Worker
 
-REPEAT_EVERY = 16
-"""One request in so many is the one before it, asked again the other way: streamed equals whole."""
 STREAMED_OF_FOUR, RARELY_STREAMED_OF_EIGHT = 3, 1
 DRAW_AHEAD = 16
 
@@ -62,13 +60,18 @@ class Prober:
         """Whether requests wait for their prompts."""
         return self._drawing.locked()
 
+    @property
+    def wait_left_s(self) -> float:
+        """How long requests still wait, because the endpoint asked for it."""
+        return self._asker.wait_left_s
+
     async def draw(self, indices: Sequence[int]) -> None:
         """Draw the probes of these requests, and some that follow, unless they are there."""
         async with self._drawing:
             await self._draw(indices)
 
-    async def ask(self, index: int) -> Entry:
-        """Ask request `index` and return what became of it."""
+    async def ask(self, index: int) -> Entry | Failure:
+        """Ask request `index` and return what became of it; the failure when the endpoint asks for too long a wait."""
         await self.draw([index])
         origin, asked = self.build(index)
         streaming = {"stream_options": {"include_usage": True}} if self._facts.has_stream_usage else {}
@@ -85,6 +88,8 @@ class Prober:
                 is_streamed=asked.is_streamed,
             ),
         )
+        if isinstance(found, Failure) and found.is_long_wait:
+            return found
         if isinstance(found, Failure):
             outcome: Outcome = _build_missing(index, found)
         else:

@@ -164,8 +164,9 @@ class Evidence(Protocol):
     e-values so far (what is compared with `log10_threshold` = -log10 alpha, for `proven`, and with `log10_alarm`, for
     `suspect`); `log10_slash_e` is what bounds that stake may be taken for give alone, None without such bounds.
     `contracts` are those that could be checked: they raise an alarm and prove nothing. `explanations` come most likely
-    first. `is_settled` says that more requests will not change the verdict in a way that is worth their price: proven,
-    or consistent with every named alternative already excluded.
+    first. `can_prove` is False where nothing that is bet on could prove the claim wrong. `is_settled` says that more
+    requests will not change the verdict in a way that is worth their price: proven, as suspect as can be where nothing
+    proves, or consistent with every named alternative already excluded.
     """
 
     @property
@@ -184,6 +185,8 @@ class Evidence(Protocol):
     def contracts(self) -> Sequence[ContractCount]: ...
     @property
     def explanations(self) -> Sequence[Explanation]: ...
+    @property
+    def can_prove(self) -> bool: ...
     @property
     def informative_requests(self) -> int: ...
     @property

@@ -6,6 +6,7 @@ from validator.audit.progress import Ended, Progress
 from validator.audit.records import Claim
 
 EXIT_CODES = {"consistent": 0, "proven": 1, "suspect": 3, "unstable": 3, "uninformative": 3}
+EXIT_UNDECIDED = 3
 EXIT_INTERRUPTED = 130
 _ENDED = {
     Ended.DECIDED: "more requests would not change the verdict",
@@ -13,6 +14,7 @@ _ENDED = {
     Ended.TOKENS: "its budget of tokens was spent",
     Ended.BYTES: "its budget of bytes was spent",
     Ended.SILENCE: "the endpoint no longer answered",
+    Ended.THROTTLED: "the endpoint asks to wait {wait_s:,.0f} s",
     Ended.TRANSCRIPT: "the transcript has no more lines",
     Ended.INTERRUPTED: "it was interrupted",
 }
@@ -27,12 +29,14 @@ def find_exit_code(progress: Progress) -> int:
     """Return the exit code of the command."""
     if progress.ended is Ended.INTERRUPTED:
         return EXIT_INTERRUPTED
-    return EXIT_CODES.get(find_verdict(progress), 3)
+    # Whoever may end an audit by asking for a wait must not end it as consistent.
+    least = EXIT_UNDECIDED if progress.ended is Ended.THROTTLED else 0
+    return EXIT_CODES.get(find_verdict(progress), EXIT_UNDECIDED) or least
 
 
 def describe_end(progress: Progress) -> str:
     """Return why the audit asked no more."""
-    return _ENDED[progress.ended or Ended.INTERRUPTED]
+    return _ENDED[progress.ended or Ended.INTERRUPTED].format(wait_s=progress.told_wait_s or 0)
 
 
 def find_explanation(progress: Progress) -> str | None:
@@ -65,6 +69,13 @@ def build_sentence(progress: Progress, claimed: str) -> str:
         return (
             f"What the endpoint says of its answers contradicts them: an alarm, and no proof that {model} is not "
             f"served, after {requests}.{because}"
+        )
+    if verdict == "suspect" and not evidence.can_prove:
+        largest = max(evidence.log10_by_channel.values(), default=0.0)
+        return (
+            f"The text deviates from {model} with the sampling that was asked for, by an e-value of {_power(largest)} "
+            f"after {requests}: no proof of other weights, because sampling that nobody named may explain a text. "
+            f"--claim weights+sampling holds the endpoint to what was asked for.{because}"
         )
     if verdict == "suspect":
         return (

@@ -119,7 +119,19 @@ def test_the_e_value_of_a_wide_null_is_that_of_its_kindest_member():
             )
         )
     assert wealth.compute_log() > math.log(1e6)
-    assert wealth.log_e == wealth.compute_log(kind) < 1.0
+    assert wealth.log_grid_e == wealth.compute_log(kind) < 1.0
+
+
+def test_text_proves_nothing_where_any_sampling_is_allowed_whatever_the_grid_says():
+    """Within some hundred honest requests a temperature between two points of the grid fits neither."""
+    wealth, both = build((TEXT,), covers_all_settings=True), build(covers_all_settings=True)
+    told = dict.fromkeys((ANY, RATIO), 1_000_000)
+    unit = Unit(statistics_ppm=told, by_settings=dict.fromkeys(range(len(GRID_IDS)), told))
+    for _ in range(8):
+        wealth, both = wealth.add(unit), both.add(unit)
+    assert wealth.log_grid_e > math.log(1e6)
+    assert wealth.log_e == 0.0 >= both.log_e
+    assert both.plan.proving and not wealth.plan.proving
 
 
 def test_a_seeded_statistic_that_was_not_computed_for_a_member_counts_against_the_evidence():
@@ -143,7 +155,7 @@ def test_the_fitted_sampling_does_not_matter_while_no_seed_was_looked_at():
         told = dict.fromkeys((ANY, RATIO), 1_000_000)
         against = dict.fromkeys(range(len(GRID_IDS)), told)
         wealth = wealth.add(Unit(statistics_ppm=told, by_settings=against))
-    assert wealth.log_e > math.log(1e6)
+    assert wealth.log_grid_e > math.log(1e6)
 
 
 def test_without_seeds_there_is_nothing_finer_than_the_grid():

@@ -56,6 +56,26 @@ def test_prompts_of_a_generator_that_was_not_calibrated_are_bounded_as_any_other
         assert [unit.is_drawn for unit in found.units] == [is_drawn]
 
 
+SAMPLINGS = {"the profile's": ({}, True), "hotter": ({"temperature": 1.2}, False), "filtered": ({"top_p": 0.95}, False)}
+
+
+@pytest.mark.parametrize(("change", "is_drawn"), SAMPLINGS.values(), ids=SAMPLINGS.keys())
+def test_honest_means_are_those_of_the_sampling_that_they_were_measured_with(begun, change, is_drawn) -> None:
+    (found,) = begun.examine([replace(PLAIN, is_drawn=True, stratum="prose", **change)])
+    assert [unit.is_drawn for unit in found.units] == [is_drawn]
+
+
+TEXTS = {"plain": ({}, True), "top-k": ({"top_k": 1}, False), "a narrow nucleus": ({"top_p": 0.1}, False)}
+
+
+@pytest.mark.parametrize(("change", "is_bet_on"), TEXTS.values(), ids=TEXTS.keys())
+def test_no_text_is_bet_on_that_a_narrow_filter_left(begun, change, is_bet_on) -> None:
+    (found,) = begun.examine([replace(PLAIN, **change)])
+    (unit,) = found.units
+    told = [*unit.statistics_ppm, *(name for member in unit.by_settings.values() for name in member)]
+    assert any(name.startswith("text-") for name in told) is is_bet_on
+
+
 HOSTILE = {
     "ids beyond the vocabulary": ({"token_ids": (2**19,)}, "cannot be re-run"),
     "ids of another text": ({"token_ids": (5, 6, 7)}, "do not spell"),
@@ -100,7 +120,7 @@ LOST = {"found": ("It is {}.", True), "lost": ("I do not know.", False)}
 
 @pytest.mark.parametrize(("answer", "is_kept"), LOST.values(), ids=LOST.keys())
 def test_a_needle_that_the_model_finds_is_its_contract_and_no_evidence(examiner, answer, is_kept):
-    seed = hashlib.sha256(b"2").digest()  # one that the bundled model is sure to find
+    seed = hashlib.sha256(b"5").digest()  # the bundled model is sure to find it
     probe = build_needle(seed, 90)
     examiner.begin(("text", "greedy"))
     needle = replace(

@@ -56,8 +56,25 @@ def test_strata_of_needles_are_known_again():
     assert [parse_stratum(name) for name in ("needle-10", "needle-11", "prose", None)] == [10, None, None, None]
 
 
-def test_a_needle_of_the_plan_is_drawn():
-    (entry,) = mark_drawn([build_entry()], PLAN, FakeSource(plan=PLAN))
+def mark_last(*entries):
+    """Return the entries as they are marked behind the nine requests that come before the first needle."""
+    source = FakeSource(plan=PLAN)
+    seeds = [PLAN.compute_probe_seed(index) for index in range(9)]
+    before = [
+        Entry(
+            origin=Origin(index=index, probe_seed=seed),
+            asked=probe.build_asked(),
+            outcome=Missing(index=index, reason="timeout"),
+        )
+        for index, (seed, probe) in enumerate(zip(seeds, source.draw(seeds), strict=True))
+    ]
+    marked = mark_drawn([*before, *entries], PLAN, source)
+    assert all(entry.origin.is_drawn for entry in marked[:9])
+    return marked[9:]
+
+
+def test_a_needle_of_the_plan_is_drawn_in_its_turn():
+    (entry,) = mark_last(build_entry())
     assert (entry.origin.is_drawn, entry.origin.stratum) == (True, "needle-10")
 
 
@@ -71,12 +88,12 @@ NOT_DRAWN = {
 
 @pytest.mark.parametrize("change", NOT_DRAWN.values(), ids=NOT_DRAWN.keys())
 def test_what_only_looks_like_a_needle_is_not_drawn(change):
-    (entry,) = mark_drawn([build_entry(**change)], PLAN, FakeSource(plan=PLAN))
+    (entry,) = mark_last(build_entry(**change))
     assert not entry.origin.is_drawn
 
 
 def test_a_needle_counts_once():
-    first, second = mark_drawn([build_entry(), build_entry()], PLAN, FakeSource(plan=PLAN))
+    first, second = mark_last(build_entry(), build_entry())
     assert (first.origin.is_drawn, second.origin.is_drawn) == (True, False)
 
 

@@ -34,7 +34,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class FakeEndpoint:
-    """What the endpoint does; tests change it as they like. `asked` are the bodies that it got."""
+    """What the endpoint does; tests change it as they like. `asked` are the bodies that it got; `failures` are answered
+    one after the other, after `fails_after` answers.
+    """
 
     model: str = "fake-model"
     share_of_lies: float = 0.0
@@ -48,7 +50,9 @@ class FakeEndpoint:
     key: str | None = None
     delay_s: float = 0.0
     failures: list[web.Response] = field(default_factory=list)
+    fails_after: int = 0
     handler: Handler | None = None
+    models_handler: Handler | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     counter: int = 0
@@ -61,7 +65,9 @@ class FakeEndpoint:
         app.router.add_post("/v1/chat/completions", self._chat)
         return app
 
-    async def _models(self, request: web.Request) -> web.Response:
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        if self.models_handler is not None:
+            return await self.models_handler(request)
         if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
             return refuse(401, f"Incorrect API key provided: {request.headers.get('Authorization', 'none')}")
         entry = {"id": self.model, "object": "model"}
@@ -73,7 +79,7 @@ class FakeEndpoint:
         body = await request.json()
         self.asked.append(body)
         self.headers.append(dict(request.headers))
-        if self.failures:
+        if self.failures and len(self.asked) > self.fails_after:
             return self.failures.pop(0)
         if self.handler is not None:
             return await self.handler(request)
@@ -215,6 +221,7 @@ class FakeEvidence:
     examined: int = 0
     log10_by_channel: Mapping[str, float] = field(default_factory=dict)
     contract_alarm: ContractAlarm = field(default_factory=build_contract_alarm)
+    can_prove: bool = True
 
     @property
     def contracts(self) -> tuple[ContractCount, ...]:
