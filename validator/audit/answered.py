@@ -53,6 +53,14 @@ def parse_answered(document: object, max_tokens: int | None) -> Answered:
     `max_tokens` is what was asked for; None bounds the answer by the document's own size alone.
     """
     answer = _mapping(document, "response")
+    try:
+        return _parse_members(answer, max_tokens)
+    except InvalidInput as error:
+        raise InvalidInput(str(error).removeprefix(f"{error.field}: "), f"response.{error.field}") from None
+
+
+def _parse_members(answer: dict[str, object], max_tokens: int | None) -> Answered:
+    """Read the members; fields are named as they are inside of the response."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != 1:
         raise InvalidInput("expected a list with one choice", "choices")

@@ -93,7 +93,10 @@ def parse_asked(document: object) -> Asked:
     messages, unjudged = _parse_messages(request.get("messages"))
     temperature, top_p = _number(request, "temperature"), _number(request, "top_p")
     top_k, seed = max(0, _integer(request, "top_k", -1) or 0), _integer(request, "seed", None)
-    check_sampling(temperature, top_p, top_k, seed)
+    try:
+        check_sampling(temperature, top_p, top_k, seed)
+    except InvalidInput as error:
+        raise InvalidInput(str(error).removeprefix(f"{error.field}: "), f"request.{error.field}") from None
     return Asked(
         messages=messages,
         max_tokens=_parse_max_tokens(request),

@@ -4,21 +4,26 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 import click
 
-from scoring.errors import InvalidInput
+from scoring.errors import InvalidInput, Unavailable
+from scoring.evidence.profile import ToleranceProfile
 from validator.audit.drawn import mark_drawn
+from validator.audit.estimate import check_budget
 from validator.audit.hostile_text import make_printable
-from validator.audit.journal import Header, Journal, create_journal, resume_journal
+from validator.audit.journal import Header, Journal, Kept, create_journal, resume_journal
 from validator.audit.loop import LoopLimits
 from validator.audit.offline import audit_transcript
 from validator.audit.online import OnlineJob, OpenExaminer, audit_endpoint
 from validator.audit.options import (
+    DEFAULT_CONCURRENCY,
     AuditOptions,
+    check_files,
     extend_plan,
     read_api_key,
     read_profile,
@@ -33,7 +38,7 @@ from validator.audit.report import build_report
 from validator.audit.result import Subject, build_result
 from validator.audit.screen import open_screen
 from validator.audit.transcript import build_document, encode_document, load_transcript
-from validator.audit.verdict import find_exit_code
+from validator.audit.verdict import EXIT_UNDECIDED, describe_end, find_exit_code
 from validator.cli.output import print_facts, write_file
 
 
@@ -50,45 +55,46 @@ def run_audit(options: AuditOptions, instruments: Instruments, stream: IO[str] =
 
     Raises InvalidInput and Unavailable. Ctrl-C prints what was gathered and returns 130.
     """
+    check_files(options)
     if options.transcript is not None:
         return _run_offline(options, instruments, stream)
     return _run_online(options, instruments, stream)
 
 
 def _run_online(options: AuditOptions, instruments: Instruments, stream: IO[str]) -> int:
-    api_key = read_api_key(options)
+    # Whatever can be wrong with the command is found before the journal of an earlier audit makes room.
+    api_key, inputs = read_api_key(options), _read_inputs(options)
     if options.sends_key_openly:
         print(f"note: the API key travels unencrypted to {options.base_url}", file=stream)
     journal = _open_journal(options)
     progress = Progress(plan=journal.kept.header.plan)
-    if options.is_resumed:
-        progress.plan = extend_plan(options, progress.plan)
-        print(f"going on after {len(journal.kept.entries)} requests", file=stream)
-    job = OnlineJob(
-        base_url=options.base_url,
-        api_key=api_key,
-        key_variable=options.api_key_env,
-        served_model=options.served_model,
-        settings=_build_settings(options, progress.plan),
-        source=instruments.open_source(progress.plan, options.model),
-        limits=LoopLimits(concurrency=options.concurrency, budget_tokens=options.budget_tokens),
-    )
     try:
+        if options.is_resumed:
+            progress.plan = extend_plan(options, progress.plan)
+            print(f"going on after {len(journal.kept.entries)} requests", file=stream)
+        job = _build_job(options, instruments, progress.plan, inputs, api_key)
         with open_screen(stream) as screen:
             asyncio.run(audit_endpoint(job, progress, journal, screen, instruments.open_examiner))
     except KeyboardInterrupt:
         progress.ended = Ended.INTERRUPTED
+    except Unavailable as error:
+        # With an end there is a verdict: a full disk, where the journal's last line has no room, must not swallow it.
+        if progress.ended is None:
+            raise
+        print(f"quiver: {error}", file=stream)
     finally:
         journal.close()
-    if progress.ended is Ended.INTERRUPTED:
-        print(f"interrupted; --resume goes on from {options.journal_path}", file=stream)
-    return _finish(options, progress)
+    # A journal in which nothing is kept is removed.
+    if progress.ended in (Ended.INTERRUPTED, Ended.THROTTLED) and options.journal_path.exists():
+        why = "interrupted" if progress.ended is Ended.INTERRUPTED else describe_end(progress)
+        print(f"{why}; --resume goes on from {options.journal_path}", file=stream)
+    return _finish(options, progress, stream)
 
 
 def _run_offline(options: AuditOptions, instruments: Instruments, stream: IO[str]) -> int:
     if options.transcript is None:
         raise RuntimeError("there is no transcript")
-    plan = resolve_plan(options)
+    plan, inputs = resolve_plan(options), _read_inputs(options)
     entries = load_transcript(options.transcript)
     if options.plan_path is not None:
         entries = mark_drawn(entries, plan, instruments.open_source(plan, options.model))
@@ -97,42 +103,84 @@ def _run_offline(options: AuditOptions, instruments: Instruments, stream: IO[str
     progress = Progress(plan=plan)
     try:
         with open_screen(stream) as screen:
-            settings = _build_settings(options, plan)
+            settings = _build_settings(options, plan, inputs)
             audit_transcript(entries, settings, progress, screen, instruments.open_examiner)
     except KeyboardInterrupt:
         progress.ended = Ended.INTERRUPTED
-    return _finish(options, progress)
+    return _finish(options, progress, stream)
 
 
-def _build_settings(options: AuditOptions, plan: ProbingPlan) -> ExaminerSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """What options name and only reading finds: a file and a variable."""
+
+    profile: ToleranceProfile | None
+    reference_key: str | None = field(repr=False)
+
+
+def _read_inputs(options: AuditOptions) -> _Inputs:
+    return _Inputs(profile=read_profile(options), reference_key=read_reference_key(options))
+
+
+def _build_job(
+    options: AuditOptions, instruments: Instruments, plan: ProbingPlan, inputs: _Inputs, api_key: str | None
+) -> OnlineJob:
+    return OnlineJob(
+        base_url=options.base_url,
+        api_key=api_key,
+        key_variable=options.api_key_env,
+        served_model=options.served_model,
+        settings=_build_settings(options, plan, inputs),
+        source=instruments.open_source(plan, options.model),
+        limits=LoopLimits(concurrency=options.concurrency or DEFAULT_CONCURRENCY, budget_tokens=options.budget_tokens),
+    )
+
+
+def _build_settings(options: AuditOptions, plan: ProbingPlan, inputs: _Inputs) -> ExaminerSettings:
     return ExaminerSettings(
         model=options.model,
         reference=options.reference,
-        reference_key=read_reference_key(options),
+        reference_key=inputs.reference_key,
         claim=plan.claim,
         alpha=plan.alpha,
         alternatives=plan.alternatives,
         siblings=plan.siblings,
         expected_requests=plan.requests,
         generator=plan.generator,
-        profile=read_profile(options),
+        profile=inputs.profile,
     )
 
 
 def _open_journal(options: AuditOptions) -> Journal:
     if not options.is_resumed:
-        header = Header(endpoint=options.base_url, model=options.model, plan=resolve_plan(options))
+        plan = resolve_plan(options)
+        check_budget(plan, options.budget_tokens)
+        header = Header(endpoint=options.base_url, model=options.model, plan=plan)
         return create_journal(options.journal_path, header)
     journal = resume_journal(options.journal_path)
-    header = journal.kept.header
-    if (header.endpoint, header.model) != (options.base_url, options.model):
+    try:
+        _check_same_audit(options, journal.kept)
+    except InvalidInput:
         journal.close()
-        raise InvalidInput(f"{options.journal_path} is of {header.model} at {header.endpoint}, not of this", "--resume")
+        raise
     return journal
 
 
-def _finish(options: AuditOptions, progress: Progress) -> int:
-    """Write what was asked for, print the verdict and return the exit code."""
+def _check_same_audit(options: AuditOptions, kept: Kept) -> None:
+    """Raise InvalidInput when an option contradicts the audit that goes on."""
+    header, facts = kept.header, kept.facts
+    if (header.endpoint, header.model) != (options.base_url, options.model):
+        raise InvalidInput(f"{options.journal_path} is of {header.model} at {header.endpoint}, not of this", "--resume")
+    if facts is not None and options.served_model not in (None, facts.served_model):
+        served = make_printable(facts.served_model, 60)
+        raise InvalidInput(f"{options.journal_path} is of answers by {served}: leave the option out", "--served-model")
+    done = max(kept.entries, default=-1) + 1
+    if options.max_requests is not None and options.max_requests < done:
+        raise InvalidInput(f"{done} are asked already: give as many or more, or leave the option out", "--max-requests")
+
+
+def _finish(options: AuditOptions, progress: Progress, stream: IO[str]) -> int:
+    """Print the verdict, then write what was asked for, and return the exit code."""
     subject = Subject(
         model=options.model,
         endpoint=options.endpoint and options.base_url,
@@ -141,21 +189,38 @@ def _finish(options: AuditOptions, progress: Progress) -> int:
         finished_s=int(time.time()),
     )
     result = build_result(progress, subject)
-    _write_files(options, progress, result)
     _print_result(result)
-    return find_exit_code(progress)
+    is_all_written = _write_files(options, progress, result, stream)
+    # `consistent` without the file that was to say so is no success; the other verdicts are none anyhow.
+    return find_exit_code(progress) or (0 if is_all_written else EXIT_UNDECIDED)
 
 
-def _write_files(options: AuditOptions, progress: Progress, result: Mapping[str, object]) -> None:
-    if options.json_path is not None:
-        write_file(options.json_path, json.dumps(result, indent=2, allow_nan=False).encode() + b"\n")
-    if options.html_path is not None:
-        write_file(options.html_path, build_report(progress, result))
-    if options.transcript_path is not None:
-        served = options.model if progress.facts is None else progress.facts.served_model
-        ordered = [progress.entries[index] for index in sorted(progress.entries)]
-        lines = [encode_document(build_document(entry, served)) for entry in ordered]
-        write_file(options.transcript_path, b"".join(lines))
+def _write_files(options: AuditOptions, progress: Progress, result: Mapping[str, object], stream: IO[str]) -> bool:
+    """Write every file that can be written, say which cannot, and return whether all were."""
+    builders: Mapping[str, Callable[[], bytes]] = {
+        "--json": lambda: json.dumps(result, indent=2, allow_nan=False).encode() + b"\n",
+        "--html": lambda: build_report(progress, result),
+        "--save-transcript": lambda: _build_transcript(options, progress),
+    }
+    problems = [_try_to_write(path, builders[option]()) for option, path in options.outputs.items()]
+    for problem in problems:
+        if problem is not None:
+            print(f"quiver: {problem}", file=stream)
+    return not any(problems)
+
+
+def _try_to_write(path: Path, data: bytes) -> Unavailable | None:
+    try:
+        write_file(path, data)
+    except Unavailable as error:
+        return error
+    return None
+
+
+def _build_transcript(options: AuditOptions, progress: Progress) -> bytes:
+    served = options.model if progress.facts is None else progress.facts.served_model
+    ordered = [progress.entries[index] for index in sorted(progress.entries)]
+    return b"".join(encode_document(build_document(entry, served)) for entry in ordered)
 
 
 def _print_result(result: Mapping[str, object]) -> None:

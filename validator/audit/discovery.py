@@ -10,11 +10,12 @@ from typing import Any
 
 from models.requests import SAMPLER_NONE, SAMPLERS
 from scoring.errors import InvalidInput, Unavailable
-from validator.audit.advice import explain_failure, is_fatal
+from validator.audit.advice import MAY_PASS_STATUSES, explain_failure, is_fatal
 from validator.audit.answered import Answered, parse_answered
 from validator.audit.asked import Asked
 from validator.audit.asker import Asker
 from validator.audit.endpoint import Failure
+from validator.audit.estimate import DISCOVERY_TOKENS
 from validator.audit.facts import EndpointFacts, SamplerSource
 from validator.audit.hostile_text import make_printable
 from validator.audit.http_exchange import AskLimits, Reply
@@ -22,7 +23,6 @@ from validator.audit.outcomes import Origin, build_outcome
 from validator.audit.records import Exchange
 
 WANTED_LOGPROBS = 5
-DISCOVERY_TOKENS = 48
 # What is left out when the endpoint refuses it, in the order in which servers are known to refuse.
 OPTIONAL = ("return_token_ids", "top_logprobs", "logprobs", "seed", "top_p")
 WRONG_TOP_P = 1.5
@@ -97,7 +97,8 @@ class Discovery:
 
     def _choose_refused(self, failure: Failure) -> str | None:
         """Return the parameter to leave out next: the one that the refusal names, else the next in line."""
-        if is_fatal(failure) or failure.status is None or not 400 <= failure.status < 500 or failure.status == 429:
+        status = failure.status or 0
+        if is_fatal(failure) or not 400 <= status < 500 or status in MAY_PASS_STATUSES:
             return None
         left = [name for name in OPTIONAL if name not in self._refused]
         named = [name for name in left if name in failure.detail]
@@ -144,7 +145,11 @@ class Discovery:
             logprobs=0 if "logprobs" in self._refused else 1 + WANTED_LOGPROBS,
             is_streamed=asked.is_streamed,
         )
-        return await self._asker.ask(body, limits)
+        found = await self._asker.ask(body, limits)
+        # What was not looked at because of a limit must not pass for what the endpoint lacks.
+        if isinstance(found, Failure) and found.is_long_wait:
+            raise explain_failure(found, self._base_url, self._key_variable)
+        return found
 
     def _read(self, asked: Asked, reply: Reply) -> Answered:
         try:

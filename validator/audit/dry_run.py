@@ -2,21 +2,26 @@
 
 import click
 
-from validator.audit.estimate import ASSUMED_TOKENS_PER_S, DISCOVERY_REQUESTS, estimate
+from validator.audit.estimate import ASSUMED_TOKENS_PER_S, DISCOVERY_REQUESTS, check_budget, estimate
 from validator.audit.hostile_text import make_printable
-from validator.audit.options import AuditOptions, resolve_plan
+from validator.audit.options import DEFAULT_CONCURRENCY, AuditOptions, check_files, read_profile, resolve_plan
 from validator.cli.output import print_facts
 
 
 def dry_run(options: AuditOptions) -> int:
-    """Print it, write the plan if a file for it is named, and return 0."""
+    """Print it, write the plan if a file for it is named, and return 0; raises what the audit would, before it asks."""
+    check_files(options)
+    read_profile(options)
     plan = resolve_plan(options)
-    found = estimate(plan, options.concurrency, options.budget_tokens)
-    click.echo(f"Would ask {options.base_url} at most {found.requests} requests, {options.concurrency} at once.")
+    check_budget(plan, options.budget_tokens)
+    concurrency = options.concurrency or DEFAULT_CONCURRENCY
+    found = estimate(plan, concurrency, options.budget_tokens)
+    click.echo(f"Would ask {options.base_url} at most {found.requests} requests, {concurrency} at once.")
     click.echo()
     strata = ", ".join(plan.strata)
     facts = {
-        "before that": f"{DISCOVERY_REQUESTS} small requests to find out what the endpoint offers",
+        "before that": f"{DISCOVERY_REQUESTS} small requests to find out what the endpoint offers, "
+        f"about {found.first_look_tokens:,} tokens",
         "prompts": f"about {found.prompt_tokens:,} tokens, drawn from {strata}",
         "answers": f"at most {found.answer_tokens:,} tokens, {plan.max_tokens} each",
         "time": f"about {found.seconds:,.0f} s if each answer comes at {ASSUMED_TOKENS_PER_S} tokens/s",

@@ -14,6 +14,7 @@ from scoring.errors import InvalidInput
 from validator.audit.hostile_text import make_printable
 from validator.audit.http_exchange import CONNECT_TIMEOUT_S, AskLimits, Failed, HttpExchange, Reply, explain_error
 from validator.audit.records import NO_TIMING, Timing
+from validator.audit.retry_after import MAX_WAIT_S
 from validator.fetch import MAX_DEADLINE_S, FailureReason
 
 CHAT_PATH = "/v1/chat/completions"
@@ -38,6 +39,12 @@ class Failure:
     def is_provider_fault(self) -> bool:
         """Whether it says something about the provider."""
         return self.reason not in (FailureReason.OWN_NETWORK, FailureReason.OWN_STALL)
+
+    @property
+    def is_long_wait(self) -> bool:
+        """Whether the endpoint asks us to come back after longer than an audit waits."""
+        asks_to_wait = self.status == 429 or (self.status or 0) >= 500
+        return asks_to_wait and (self.retry_after_s or 0.0) > MAX_WAIT_S
 
 
 class Endpoint:

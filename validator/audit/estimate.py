@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from scoring.errors import InvalidInput
 from scoring.probe_outlines import build_outline
 from scoring.probes import GENERATOR_ID
 from validator.audit.needles import ANSWER_TOKENS, can_afford, estimate_tokens
 from validator.audit.plan import ProbingPlan
 from validator.audit.probe_source import (
     CHARACTERS_PER_TOKEN,
+    LONGEST_PROMPT_TOKENS,
     TOKENS_PER_MESSAGE,
     DrawnProbe,
     TemplateProbes,
@@ -17,17 +19,20 @@ from validator.audit.probe_source import (
 SAMPLE = 64
 ASSUMED_TOKENS_PER_S = 30
 ASSUMED_FIRST_TOKEN_S = 0.5
-DISCOVERY_REQUESTS = 6
+DISCOVERY_REQUESTS, DISCOVERY_TOKENS = 6, 48
+"""The first look, and how long its answers may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """The most that an audit can cost: tokens of prompts (by their length) and of answers, seconds at an assumed speed.
 
+    `first_look_tokens` are those of the requests before, prompts and answers together; they count towards a budget.
     `examples` are the first of its requests, none when a model has to write them.
     """
 
     requests: int
+    first_look_tokens: int
     prompt_tokens: int
     answer_tokens: int
     seconds: float
@@ -42,19 +47,28 @@ def estimate(plan: ProbingPlan, concurrency: int, budget_tokens: int | None) -> 
     each = prompt + plan.max_tokens
     needles = [cost for index in range(plan.requests) if (cost := estimate_tokens(plan, index)) is not None]
     needles = needles if can_afford(budget_tokens) else []
+    first_look = DISCOVERY_REQUESTS * (_estimate_prompt(plan, plan.compute_discovery_seed(0)) + DISCOVERY_TOKENS)
     # Needles come early: what is left of a budget goes into the other requests.
-    left = None if budget_tokens is None else max(budget_tokens - sum(needles), 0)
+    left = None if budget_tokens is None else max(budget_tokens - first_look - sum(needles), 0)
     others = plan.requests - len(needles)
     others = others if left is None else min(others, int(left // each))
     requests = others + len(needles)
     seconds_each = ASSUMED_FIRST_TOKEN_S + plan.max_tokens / ASSUMED_TOKENS_PER_S
     return Estimate(
         requests=requests,
+        first_look_tokens=first_look,
         prompt_tokens=round(others * prompt) + sum(needles) - len(needles) * ANSWER_TOKENS,
         answer_tokens=others * plan.max_tokens + len(needles) * ANSWER_TOKENS,
         seconds=requests * seconds_each / concurrency,
         examples=tuple(examples),
     )
+
+
+def check_budget(plan: ProbingPlan, budget_tokens: int | None) -> None:
+    """Raise InvalidInput unless a budget is enough for the first look and one request, whatever is drawn."""
+    least = DISCOVERY_REQUESTS * (LONGEST_PROMPT_TOKENS + DISCOVERY_TOKENS) + LONGEST_PROMPT_TOKENS + plan.max_tokens
+    if budget_tokens is not None and budget_tokens < least:
+        raise InvalidInput(f"the first look and one request can take {least} tokens: give so many", "--budget-tokens")
 
 
 def _estimate_prompt(plan: ProbingPlan, seed: bytes) -> int:

@@ -4,6 +4,7 @@ One JSON object a line: what the audit is (the header), what was discovered, the
 answer in the form of a transcript, at last why it ended. A half-written last line is dropped when the file is opened.
 """
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Mapping
@@ -113,7 +114,9 @@ class Journal:
         """Close the file; one in which nothing was kept is removed."""
         if self.kept.facts is None and not self.kept.entries:
             Path(self._file.name).unlink(missing_ok=True)
-        self._file.close()
+        # A line that could not be written was told then, and is still in the buffer.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _append(self, document: Mapping[str, object]) -> None:
         line = encode_document(document)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from validator.audit.endpoint import Endpoint
+from validator.audit.endpoint import Endpoint, Failure
 from validator.audit.journal import Journal
 from validator.audit.needles import can_afford, estimate_tokens
 from validator.audit.outcomes import Entry
+from validator.audit.probe_source import LONGEST_PROMPT_TOKENS
 from validator.audit.prober import Prober
 from validator.audit.progress import Ended, Progress
 from validator.audit.records import Appraisal, Examiner, Missing
@@ -62,7 +63,7 @@ class AuditLoop:
         self._worker = worker
         self._journal = journal
         self._report = report
-        self._asking: dict[asyncio.Task[Entry], int] = {}
+        self._asking: dict[asyncio.Task[Entry | Failure], int] = {}
         self._examining: asyncio.Task[Sequence[Appraisal]] | None = None
         self._silent = 0
         self._ready_since_s: float | None = None
@@ -93,6 +94,8 @@ class AuditLoop:
 
     def _find_limit(self) -> Ended | None:
         """Return the limit that keeps the next request from being asked, None when there is none."""
+        if self._progress.told_wait_s is not None:
+            return Ended.THROTTLED
         if self._silent >= MAX_SILENCE:
             return Ended.SILENCE
         if self._next_index() >= self._progress.plan.requests:
@@ -121,6 +124,8 @@ class AuditLoop:
     def _describe_work(self) -> str:
         if self._prober.is_drawing:
             return "drawing prompts"
+        if (wait_s := self._prober.wait_left_s) >= 1.0:
+            return f"waiting {wait_s:.0f} s, as the endpoint asks"
         return "" if self._examining is None else "re-running answers"
 
     def _is_worthwhile(self, count: int) -> bool:
@@ -131,7 +136,7 @@ class AuditLoop:
         return count >= MIN_BATCH or not self._asking or now_s - self._ready_since_s > MAX_HOLD_S
 
     async def _wait(self) -> None:
-        waiting: set[asyncio.Task[Entry] | asyncio.Task[Sequence[Appraisal]]] = {*self._asking}
+        waiting: set[asyncio.Task[Entry | Failure] | asyncio.Task[Sequence[Appraisal]]] = {*self._asking}
         if self._examining is not None:
             waiting.add(self._examining)
         await asyncio.wait(waiting, timeout=REPORT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
@@ -144,8 +149,11 @@ class AuditLoop:
             for appraisal in appraisals:
                 self._progress.fold(appraisal)
 
-    def _keep(self, entry: Entry) -> None:
-        """Put an answer on the disk, then count it."""
+    def _keep(self, entry: Entry | Failure) -> None:
+        """Put an answer on the disk, then count it. What we are told to ask later is asked when the audit goes on."""
+        if isinstance(entry, Failure):
+            self._progress.told_wait_s = entry.retry_after_s
+            return
         self._journal.append_entry(entry, self._prober.served_model)
         self._progress.add(entry)
         self._silent = self._silent + 1 if isinstance(entry.outcome, Missing) else 0
@@ -161,7 +169,7 @@ class AuditLoop:
     def _reserved_tokens(self) -> int:
         """Return what the requests in flight and one more may cost."""
         plan = self._progress.plan
-        usual = self._progress.longest_request_tokens or 2 * plan.max_tokens
+        usual = self._progress.longest_request_tokens or LONGEST_PROMPT_TOKENS + plan.max_tokens
         waiting = (*self._asking.values(), self._next_index())
         if not can_afford(self._limits.budget_tokens):
             return len(waiting) * usual

@@ -10,7 +10,7 @@ from models.requests import SAMPLER_NONE
 from scoring.errors import OracleError
 from scoring.evidence.channel_ids import GREEDY
 from validator.audit.advice import explain_failure, is_fatal
-from validator.audit.asker import Asker
+from validator.audit.asker import Asker, may_pass
 from validator.audit.discovery import Discovered, Discovery, choose_served_model, find_declared
 from validator.audit.endpoint import MODELS_PATH, OFFER_PATH, Endpoint, Failure
 from validator.audit.facts import EndpointFacts, SamplerSource
@@ -20,10 +20,11 @@ from validator.audit.loop import AuditLoop, LoopLimits
 from validator.audit.needles import can_afford
 from validator.audit.probe_source import ProbeSource
 from validator.audit.prober import Prober
-from validator.audit.progress import Progress
+from validator.audit.progress import Ended, Progress
 from validator.audit.records import Examiner, ExaminerSettings
 from validator.audit.screen import Screen
 from validator.audit.worker import Worker
+from validator.fetch import FailureReason
 
 DISCOVERY_PROBES = 3
 MAX_LISTED = 10_000
@@ -56,8 +57,8 @@ async def audit_endpoint(
     context: AbstractContextManager[Examiner] = nullcontext()  # type: ignore[assignment]  # until there is one
     try:
         async with Endpoint(job.base_url, api_key=job.api_key) as endpoint:
-            asker = Asker(endpoint)
-            listed = await _look_around(job, endpoint) if journal.kept.facts is None else None
+            asker = Asker(endpoint, screen.note)
+            listed = await _look_around(job, endpoint, asker) if journal.kept.facts is None else None
             screen.note(f"loading the reference, {job.settings.model}")
             # Even opening imports torch: in the worker, and not before the endpoint is known to be there.
             context = await worker.run(lambda: open_examiner(job.settings))
@@ -81,7 +82,9 @@ async def audit_endpoint(
                 report=screen.show,
             )
             ended = await loop.run()
-            journal.append_finished(ended.value)
+            # Who was told to come back later has not finished.
+            if ended is not Ended.THROTTLED:
+                journal.append_finished(ended.value)
     except OracleError:
         await worker.finish()
         raise
@@ -109,11 +112,10 @@ class _Listed:
     declared: SamplerSource | None
 
 
-async def _look_around(job: OnlineJob, endpoint: Endpoint) -> _Listed:
+async def _look_around(job: OnlineJob, endpoint: Endpoint, asker: Asker) -> _Listed:
     """Read the list of models and the signed offer, neither of which an endpoint must have."""
-    models = await endpoint.get(MODELS_PATH)
-    # A 404 is an endpoint without a list: whether it answers is seen when it is asked.
-    if isinstance(models, Failure) and is_fatal(models) and models.status != 404:
+    models = await asker.get(MODELS_PATH)
+    if isinstance(models, Failure) and _is_no_api(models):
         raise explain_failure(models, job.base_url, job.key_variable)
     entries = _read_entries(models)
     aliases = (BUNDLED_NAME,) if job.settings.model == "bundled" else ()
@@ -122,6 +124,18 @@ async def _look_around(job: OnlineJob, endpoint: Endpoint) -> _Listed:
     signed = offer.document.get("offer") if isinstance(offer, Reply) else None
     is_for_model = isinstance(signed, dict) and signed.get("model") == served
     return _Listed(served_model=served, declared=find_declared(entries.get(served), signed if is_for_model else None))
+
+
+def _is_no_api(failure: Failure) -> bool:
+    """Say whether a list of models that did not come means that nothing can be asked there, now or ever.
+
+    Refused with 404, 405 or 501, slow or in another form it is only missing: whether the endpoint answers is seen when
+    it is asked.
+    """
+    if failure.reason is FailureReason.CONTENT_TYPE:
+        return "html" in failure.detail
+    is_refused = is_fatal(failure) and failure.status != 404
+    return is_refused or may_pass(failure) or failure.reason is FailureReason.PROTOCOL
 
 
 def _read_entries(reply: Reply | Failure) -> dict[str, Mapping[str, Any]]:

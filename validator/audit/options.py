@@ -20,12 +20,23 @@ DEFAULT_CONCURRENCY = 4
 DEFAULT_JOURNAL = Path("quiver-audit.journal.jsonl")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.IGNORECASE)
 DEVICES = ("auto", "cpu", "cuda")
+_OF_ASKING = {
+    "--served-model": "served_model",
+    "--api-key-env": "api_key_env",
+    "--budget-tokens": "budget_tokens",
+    "--concurrency": "concurrency",
+    "--dry-run": "is_dry_run",
+    "--resume": "is_resumed",
+}
+"""Options without a meaning where nobody is asked."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOptions:
-    """The arguments of one audit. `claim`, `alpha` and `max_requests` None leave the choice to the plan."""
+    """The arguments of one audit. `claim`, `alpha` and `max_requests` None leave the choice to the plan, `concurrency`
+    None takes the usual number.
+    """
 
     model: str
     endpoint: str | None = None
@@ -40,7 +51,7 @@ class AuditOptions:
     alpha: float | None = None
     max_requests: int | None = None
     budget_tokens: int | None = None
-    concurrency: int = DEFAULT_CONCURRENCY
+    concurrency: int | None = None
     plan_path: Path | None = None
     is_dry_run: bool = False
     is_resumed: bool = False
@@ -51,10 +62,11 @@ class AuditOptions:
     def __post_init__(self) -> None:
         if (self.endpoint is None) == (self.transcript is None):
             raise InvalidInput("give --endpoint URL or --transcript FILE, one of the two")
-        if self.transcript is not None:
-            for name, value in (("--dry-run", self.is_dry_run), ("--resume", self.is_resumed)):
-                if value:
-                    raise InvalidInput("a transcript is judged without asking anybody", name)
+        for option, member in _OF_ASKING.items():
+            if self.transcript is not None and getattr(self, member):
+                raise InvalidInput("a transcript is judged without asking anybody", option)
+        if self.is_dry_run and self.is_resumed:
+            raise InvalidInput("says what a new audit would ask: leave --resume out", "--dry-run")
         if self.endpoint is not None:
             parse_base_url(self.endpoint)
         if self.reference not in DEVICES:
@@ -78,6 +90,12 @@ class AuditOptions:
         """Where the exchanges are kept: beside the result, else in the working folder."""
         beside = self.json_path or self.html_path or self.transcript_path
         return DEFAULT_JOURNAL if beside is None else beside.with_name(beside.name + ".journal.jsonl")
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The files that are written at the end, by option."""
+        named = {"--json": self.json_path, "--html": self.html_path, "--save-transcript": self.transcript_path}
+        return {option: path for option, path in named.items() if path is not None}
 
     @property
     def writes_prompts(self) -> bool:
@@ -109,6 +127,35 @@ class AuditOptions:
             ("--plan", self.plan_path),
         ]
         return shlex.join(["quiver", "audit", *(str(part) for pair in pairs if pair[1] is not None for part in pair)])
+
+
+def check_files(options: AuditOptions) -> None:
+    """Raise InvalidInput for outputs that cannot be written or that overwrite another file of the same audit.
+
+    Before anything is paid for, and not when there is a verdict to write.
+    """
+    named = {"--plan": options.plan_path, "--profile": options.profile_path, "--transcript": options.transcript}
+    if options.endpoint is not None:
+        named["the journal"] = options.journal_path
+    for option, path in options.outputs.items():
+        _check_place(path, option)
+    # A plan that is there is only read, from wherever it comes.
+    if options.plan_path is not None and not options.plan_path.exists():
+        _check_place(options.plan_path, "--plan")
+    taken: dict[str, str] = {}
+    for option, place in {**named, **options.outputs}.items():
+        if place is not None and (other := taken.setdefault(os.path.realpath(place), option)) != option:
+            raise InvalidInput(f"{place} is the file of {other} too", option)
+
+
+def _check_place(path: Path, option: str) -> None:
+    try:
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path} is not a file", option)
+        if not path.parent.is_dir():
+            raise InvalidInput(f"there is no folder {path.parent}", option)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}", option) from error
 
 
 def read_api_key(options: AuditOptions, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -18,6 +18,8 @@ WRITER_DTYPE = "fp32"
 # Between English prose (4 to 5 characters a token) and code; a message costs its role and two marks.
 CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 5
+LONGEST_PROMPT_TOKENS = 256
+"""No drawn prompt is estimated at more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

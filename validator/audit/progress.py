@@ -22,6 +22,7 @@ class Ended(StrEnum):
     TOKENS = "tokens"
     BYTES = "bytes"
     SILENCE = "silence"
+    THROTTLED = "throttled"
     TRANSCRIPT = "transcript"
     INTERRUPTED = "interrupted"
 
@@ -40,7 +41,8 @@ class Progress:
     """What is known so far. `entries` by index; `appraisals` and `points` follow the index without gaps.
 
     `spent_tokens` are those of prompts and answers, the discovery's included; `longest_request_tokens` is the most that
-    one request but a needle can have cost so far. `doing` is what takes time on this machine just now.
+    one request but a needle can have cost so far. `doing` is what takes time just now. `told_wait_s` is how long the
+    endpoint asks us to wait, where an audit does not.
     """
 
     plan: ProbingPlan
@@ -55,6 +57,7 @@ class Progress:
     longest_request_tokens: int = 0
     in_flight: int = 0
     doing: str = ""
+    told_wait_s: float | None = None
     received_bytes: int = 0
     seconds: float = 0.0
     ended: Ended | None = None
@@ -78,8 +81,10 @@ class Progress:
         self.spent_tokens += count_tokens(entry)
         self.missing += isinstance(entry.outcome, Missing)
         if parse_stratum(entry.origin.stratum) is None:
-            longest = estimate_prompt_tokens(entry.asked.messages) + (entry.asked.max_tokens or 0)
-            self.longest_request_tokens = max(self.longest_request_tokens, longest)
+            # What the endpoint puts before our prompt is paid for too.
+            told = entry.outcome.prompt_tokens if isinstance(entry.outcome, Exchange) else None
+            prompt = max(estimate_prompt_tokens(entry.asked.messages), told or 0)
+            self.longest_request_tokens = max(self.longest_request_tokens, prompt + (entry.asked.max_tokens or 0))
 
     def take_ready(self, limit: int) -> list[Entry]:
         """Return the next entries that can be examined: those that follow the examined ones without a gap."""

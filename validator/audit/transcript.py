@@ -46,9 +46,11 @@ def load_transcript(path: Path) -> list[Entry]:
     except OSError as error:
         raise Unavailable(f"cannot read {path}: {error.strerror}") from error
     if problems:
-        more = f"\n... and {len(problems) - MAX_NAMED_LINES} more lines" if len(problems) > MAX_NAMED_LINES else ""
+        rest = len(problems) - MAX_NAMED_LINES
+        more = f"\n... and {rest} more line{'' if rest == 1 else 's'}" if rest > 0 else ""
         listed = "\n".join(problems[:MAX_NAMED_LINES])
-        raise InvalidInput(f"{len(problems)} bad lines in {path}:\n{listed}{more}")
+        lines = f"{len(problems)} bad line{'' if len(problems) == 1 else 's'}"
+        raise InvalidInput(f"{lines} in {path}:\n{listed}{more}")
     if not entries:
         raise InvalidInput(f"{path} has no lines", "transcript")
     return entries

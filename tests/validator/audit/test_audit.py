@@ -92,10 +92,20 @@ def test_stops_at_its_number_of_requests(run, served) -> None:
     assert len(served.fake.asked) < 5 + 7
 
 
-def test_stops_at_its_budget_of_tokens(run) -> None:
-    _, result = run(budget_tokens=800)
+def test_stops_at_its_budget_of_tokens(run, served) -> None:
+    real = served.fake._usage
+    served.fake._usage = lambda body, words: {**real(body, words), "prompt_tokens": 150}
+    _, result = run(budget_tokens=3000)
     assert result["ended"] == "tokens"
-    assert 300 < result["tokens_spent"] <= 800
+    assert 2000 < result["tokens_spent"] <= 3000
+
+
+def test_a_budget_below_what_one_request_can_take_is_refused_before_anything_is_asked(run, served, opener) -> None:
+    with pytest.raises(InvalidInput, match="--budget-tokens: the first look and one request can take 2144 tokens"):
+        run(budget_tokens=2143)
+    assert (served.fake.asked, opener.examiner) == ([], None)
+    _, result = run(budget_tokens=2144)
+    assert result["requests"] >= 1
 
 
 def test_missing_answers_are_accounted_for(run, served, opener) -> None:
@@ -113,6 +123,22 @@ def test_missing_answers_are_accounted_for(run, served, opener) -> None:
     assert result["requests_missing"] == len(missing) > 0
     assert {outcome.reason for outcome in missing} == {"malformed"}
     assert [outcome.index for outcome in opener.examiner.outcomes] == list(range(30))
+
+
+def test_a_request_that_is_refused_midway_is_missing_and_no_error(run, served) -> None:
+    served.fake.failures, served.fake.fails_after = [refuse(400, "no such field")], 10
+    _, result = run(max_requests=12)
+    assert [row["missing"] for row in result["rows"] if row["missing"]] == ["http-400"]
+
+
+def test_a_refusal_of_whatever_is_asked_is_told_as_one(run, served, tmp_path) -> None:
+    async def no_such_field(request):
+        return refuse(422, "no such field")
+
+    served.fake.handler = no_such_field
+    with pytest.raises(InvalidInput, match=r"the endpoint refuses this request: .*no such field"):
+        run()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_endpoint_that_falls_silent_ends_the_audit(run, served) -> None:
@@ -208,6 +234,12 @@ def test_an_endpoint_that_is_not_there_is_told(opener, tmp_path, monkeypatch) ->
     with pytest.raises(Unavailable, match="is the server running"):
         run_audit(AuditOptions(model="bundled", endpoint="http://127.0.0.1:9"), opener.instruments, io.StringIO())
     assert not list(tmp_path.iterdir())
+
+
+def test_https_to_a_port_without_tls_is_told(run, served) -> None:
+    url = served.url.replace("http://", "https://")
+    with pytest.raises(InvalidInput, match=f"no TLS is spoken there: try {served.url}$"):
+        run(endpoint=url)
 
 
 def test_prompts_are_drawn_in_batches(run, served, opener) -> None:

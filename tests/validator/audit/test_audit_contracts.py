@@ -77,7 +77,7 @@ def test_needles_are_asked_in_their_turn_and_are_no_evidence(run, opener) -> Non
 
 
 def test_a_small_budget_is_not_spent_on_needles(run, served) -> None:
-    run(budget_tokens=1500)
+    run(budget_tokens=5000, max_requests=20)
     assert served.fake.asked and not any("secret code" in body["messages"][-1]["content"] for body in served.fake.asked)
 
 

@@ -169,5 +169,10 @@ def test_every_verdict_is_documented_with_its_exit_code() -> None:
 
 def test_every_member_of_a_plan_is_documented() -> None:
     table = TEXT[TEXT.index("## Plans") : TEXT.index("## Transcripts")]
-    for name in ProbingPlan(seed=bytes(32)).to_json():
+    for name in ProbingPlan(seed=bytes(32), siblings=("./other",)).to_json():
         assert f"`{name}`" in table
+
+
+@pytest.mark.parametrize("name", ["log10_e", "log10_alarm", "is_alarm", "requests_asked", "tokens_spent"])
+def test_what_a_number_means_is_said_before_the_schema(name) -> None:
+    assert f"`{name}`" in TEXT[TEXT.index("## The result") : TEXT.index("<!-- schema: result -->")]

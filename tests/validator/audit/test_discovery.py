@@ -88,6 +88,17 @@ ADVICE = [
         Unavailable,
         "in 7 s, or with a smaller --concurrency",
     ),
+    (Failure(reason=FailureReason.HTTP_STATUS, detail="no", status=400), InvalidInput, "the endpoint refuses this"),
+    (Failure(reason=FailureReason.HTTP_STATUS, detail="no", status=405), InvalidInput, "refuses this request: http"),
+    (Failure(reason=FailureReason.HTTP_STATUS, detail="no", status=422), InvalidInput, "refuses this request"),
+    (Failure(reason=FailureReason.HTTP_STATUS, detail="late", status=408), Unavailable, "late; try again later"),
+    (
+        Failure(reason=FailureReason.HTTP_STATUS, detail="no", status=503, retry_after_s=3600),
+        Unavailable,
+        "try again in 3,600 s",
+    ),
+    (Failure(reason=FailureReason.PROTOCOL, detail="SSH-2.0"), InvalidInput, "not look like an OpenAI-compatible"),
+    (Failure(reason=FailureReason.DISCONNECTED, detail="hung up"), Unavailable, "scheme and port"),
     (Failure(reason=FailureReason.HTTP_STATUS, detail="no", status=500), Unavailable, "try again later"),
     (Failure(reason=FailureReason.TIMEOUT, detail="slow"), Unavailable, "try again later"),
 ]

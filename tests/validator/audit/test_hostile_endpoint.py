@@ -14,7 +14,7 @@ from validator.audit.answered import parse_answered
 from validator.audit.asker import Asker
 from validator.audit.endpoint import Endpoint, Failure
 from validator.audit.http_exchange import AskLimits, Reply
-from validator.audit.retry_after import MAX_WAIT_S, parse_retry_after
+from validator.audit.retry_after import MAX_TOLD_S, parse_retry_after
 from validator.fetch import FailureReason
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -245,6 +245,13 @@ async def test_does_not_try_again_what_is_wrong(served) -> None:
     assert len(served.fake.asked) == 1
 
 
+async def test_does_not_try_again_what_is_not_implemented(served) -> None:
+    served.fake.failures = [web.Response(status=501), web.Response(status=501)]
+    async with Endpoint(served.url) as endpoint:
+        await Asker(endpoint).ask(BODY, LIMITS)
+    assert len(served.fake.asked) == 1
+
+
 async def test_gives_up_after_four_tries(served) -> None:
     served.fake.failures = [web.Response(status=429, headers={"Retry-After": "0.01"}) for _ in range(9)]
     async with Endpoint(served.url) as endpoint:
@@ -272,13 +279,15 @@ async def test_all_requests_wait_when_one_is_told_to(served) -> None:
         ("0", 0.0),
         (" 1.5 ", 1.5),
         ("-3", 0.0),
-        ("1e9", MAX_WAIT_S),
-        ("Wed, 01 Jan 2200 00:00:00 GMT", MAX_WAIT_S),
+        ("3600", 3600.0),
+        ("1e9", MAX_TOLD_S),
+        ("inf", MAX_TOLD_S),
+        ("Wed, 01 Jan 2200 00:00:00 GMT", MAX_TOLD_S),
         ("Wed, 01 Jan 2020 00:00:00 GMT", 0.0),
         ("nan", None),
         ("soon", None),
         ("", None),
-        ("9" * 1000, MAX_WAIT_S),
+        ("9" * 1000, MAX_TOLD_S),
     ],
 )
 def test_retry_after_is_bounded(text, seconds) -> None:

@@ -64,6 +64,23 @@ def resume(served, opener, tmp_path) -> dict:
     return json.loads((tmp_path / "result.json").read_text())
 
 
+class InterruptedScreen(io.StringIO):
+    """Ctrl-C at the moment at which a line is shown."""
+
+    def write(self, text: str) -> int:
+        if text.startswith("asking what the endpoint offers"):
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+def test_ctrl_c_during_the_first_look_promises_no_journal_that_is_not_there(served, opener, tmp_path) -> None:
+    options = AuditOptions(model="bundled", endpoint=served.url, json_path=tmp_path / "result.json")
+    screen = InterruptedScreen()
+    assert run_audit(options, opener.instruments, screen) == 130
+    assert "--resume" not in screen.getvalue()
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
 @pytest.mark.slow
 def test_ctrl_c_prints_what_was_gathered_and_exits_with_130(running, served, opener, tmp_path) -> None:
     running.send_signal(signal.SIGINT)

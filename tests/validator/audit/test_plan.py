@@ -1,17 +1,22 @@
 """Plans: what a plan file may say, and that options and plan never contradict each other in silence."""
 
 import json
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from models.alternatives import list_alternatives
 from models.profiles import load_profile
 from scoring.errors import InvalidInput
 from scoring.probe_outlines import GENERATOR_ID_V2
 from scoring.probes import GENERATOR_ID, STRATA
-from validator.audit.estimate import estimate
+from validator.audit.estimate import check_budget, estimate
 from validator.audit.options import AuditOptions, extend_plan, read_api_key, read_profile, resolve_plan
-from validator.audit.plan import ProbingPlan, parse_plan
+from validator.audit.plan import ALTERNATIVES, ProbingPlan, parse_alpha, parse_plan
 from validator.audit.probe_source import TemplateProbes, open_source
 from validator.audit.records import Claim
 
@@ -72,6 +77,7 @@ REFUSED = [
     ("a claim that is an object", {"claim": {}}, "claim"),
     ("alpha 1", {"one_over_alpha": 1}, "one_over_alpha"),
     ("alternatives of numbers", {"alternatives": [4]}, "alternatives"),
+    ("an unknown alternative", {"alternatives": ["int4", "int3"]}, "alternatives: 'int3' is none of int8, fp8"),
     ("another generator", {"generator": "dice"}, "generator"),
     ("siblings that are no list", {"siblings": "./other"}, "siblings"),
     ("siblings of numbers", {"siblings": [4]}, "siblings"),
@@ -115,6 +121,32 @@ def test_without_a_plan_every_audit_has_a_seed_of_its_own() -> None:
     assert resolve_plan(options()).seed != resolve_plan(options()).seed
 
 
+def test_a_plan_may_name_every_alternative_that_a_model_can_have() -> None:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(num_hidden_layers=30))
+    model = SimpleNamespace(model=SimpleNamespace(config=config), tokenizer=SimpleNamespace(chat_template="x"))
+    assert {item.id for item in list_alternatives(model)} == set(ALTERNATIVES)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "one_over"),
+    [(0.5, 2), (0.4, 3), (0.3, 4), (1 / 3, 3), (0.25, 4), (0.1, 10), (3e-6, 333_334), (1e-6, 10**6), (1e-12, 10**12)],
+)
+def test_the_chance_of_an_error_is_never_above_the_one_asked_for(alpha, one_over) -> None:
+    assert parse_alpha(alpha) == one_over
+    assert 1 / one_over <= alpha
+
+
+@given(st.integers(2, 10**12))
+def test_one_over_n_stays_n(one_over) -> None:
+    assert parse_alpha(1 / one_over) == one_over
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, 0.51, 1e-13, math.nan, math.inf])
+def test_refuses_an_alpha_out_of_range(alpha) -> None:
+    with pytest.raises(InvalidInput, match="--alpha"):
+        parse_alpha(alpha)
+
+
 CONTRADICTIONS = [
     {"max_requests": 21},
     {"alpha": 1e-3},
@@ -153,6 +185,11 @@ BAD_OPTIONS = [
     ("both", {"transcript": "t.jsonl"}, "one of the two"),
     ("a dry run of a transcript", {"endpoint": None, "transcript": "t", "is_dry_run": True}, "--dry-run"),
     ("a resumed transcript", {"endpoint": None, "transcript": "t", "is_resumed": True}, "--resume"),
+    ("a name for nobody", {"endpoint": None, "transcript": "t", "served_model": "m"}, "--served-model"),
+    ("a key for nobody", {"endpoint": None, "transcript": "t", "api_key_env": "KEY"}, "--api-key-env"),
+    ("a budget for nothing", {"endpoint": None, "transcript": "t", "budget_tokens": 9000}, "--budget-tokens"),
+    ("no requests at once", {"endpoint": None, "transcript": "t", "concurrency": 4}, "--concurrency"),
+    ("a dry run that goes on", {"is_dry_run": True, "is_resumed": True}, "--dry-run"),
     ("no URL", {"endpoint": "localhost:8000"}, "--endpoint"),
     ("another scheme", {"endpoint": "ftp://host"}, "--endpoint"),
     ("a password in the URL", {"endpoint": "http://me:secret@host"}, "--endpoint"),
@@ -223,10 +260,22 @@ def test_the_command_can_be_run_again(tmp_path) -> None:
 
 
 def test_an_estimate_keeps_to_the_budget() -> None:
-    whole, part = estimate(PLAN, 4, None), estimate(PLAN, 4, 600)
+    whole, part = estimate(PLAN, 4, None), estimate(PLAN, 4, 2500)
     assert whole.requests == 20
-    assert part.requests < 20
-    assert part.prompt_tokens + part.answer_tokens <= 600
+    assert 0 < part.requests < 20
+    assert part.first_look_tokens + part.prompt_tokens + part.answer_tokens <= 2500
+
+
+@pytest.mark.parametrize("plan", [PLAN, TEMPLATES, replace(PLAN, max_tokens=4096)])
+def test_the_least_budget_is_enough_for_one_request_whatever_is_drawn(plan) -> None:
+    least = 6 * (256 + 48) + 256 + plan.max_tokens
+    with pytest.raises(InvalidInput, match=f"can take {least} tokens"):
+        check_budget(plan, least - 1)
+    check_budget(plan, None)
+    for number in range(50):
+        drawn = replace(plan, seed=number.to_bytes(32, "big"))
+        check_budget(drawn, least)
+        assert estimate(drawn, 4, least).requests >= 1
 
 
 def test_an_estimate_shows_prompts_when_no_model_has_to_write_them() -> None:

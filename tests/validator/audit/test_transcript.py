@@ -72,26 +72,34 @@ REFUSED = [
     ("content that is a number", change(LINE, "request.messages.0.content", 1), "request.messages[0].content"),
     ("half a character", change(LINE, "request.messages.0.content", "\ud800"), "lone surrogate"),
     ("a part of a wrong type", change(LINE, "request.messages.0.content", [{"type": "text", "text": 1}]), "[0].text"),
-    ("a hot temperature", change(LINE, "request.temperature", 3), "temperature"),
+    ("a hot temperature", change(LINE, "request.temperature", 3), "request.temperature: must be between"),
     ("temperature in words", change(LINE, "request.temperature", "hot"), "request.temperature: expected a number"),
     ("temperature true", change(LINE, "request.temperature", True), "request.temperature: expected a number"),
-    ("top_p 0", change(LINE, "request.top_p", 0), "top_p"),
+    ("top_p 0", change(LINE, "request.top_p", 0), "request.top_p: must be above"),
     ("top_k a half", change(LINE, "request.top_k", 0.5), "request.top_k: expected an integer"),
-    ("a negative seed", change(LINE, "request.seed", -1), "seed"),
+    ("a negative seed", change(LINE, "request.seed", -1), "request.seed"),
     ("a seed with a fraction", change(LINE, "request.seed", 1.5), "request.seed: expected an integer"),
-    ("a seed beyond 2**53", change(LINE, "request.seed", 2**53), "seed"),
+    ("a seed beyond 2**53", change(LINE, "request.seed", 2**53), "request.seed"),
     ("max_tokens 0", change(LINE, "request.max_tokens", 0), "request.max_tokens"),
     ("stop a number", change(LINE, "request.stop", 5), "request.stop"),
     ("stream a word", change(LINE, "request.stream", "yes"), "request.stream: expected true or false"),
     ("a sampler without a seed", {**change(LINE, "request.seed", ...), "sampler": "gumbel-philox-v1"}, "seed"),
     ("a response of text", change(LINE, "response", "Hello"), "response: expected an object"),
-    ("no choices", change(LINE, "response.choices", []), "choices: expected a list with one choice"),
-    ("two choices", change(LINE, "response.choices", [CHOICE, CHOICE]), "choices: expected a list with one choice"),
-    ("no message", change(LINE, "response.choices.0.message", ...), "choices[0].message: expected an object"),
+    ("no choices", change(LINE, "response.choices", []), "response.choices: expected a list with one choice"),
+    (
+        "two choices",
+        change(LINE, "response.choices", [CHOICE, CHOICE]),
+        "response.choices: expected a list with one choice",
+    ),
+    ("no message", change(LINE, "response.choices.0.message", ...), "response.choices[0].message: expected an object"),
     ("text that is a number", change(LINE, "response.choices.0.message.content", 5), "expected a string or null"),
     ("half a character in the answer", change(LINE, "response.choices.0.message.content", "\udfff"), "lone surrogate"),
     ("too much text", change(LINE, "response.choices.0.message.content", "x" * 9999), "too many for 8 tokens"),
-    ("no finish reason", change(LINE, "response.choices.0.finish_reason", None), "choices[0].finish_reason"),
+    (
+        "no finish reason",
+        change(LINE, "response.choices.0.finish_reason", None),
+        "response.choices[0].finish_reason: expected a string",
+    ),
     ("token ids of text", change(LINE, "response.choices.0.token_ids", "1 2"), "token_ids: expected a list or null"),
     ("a token id of text", change(LINE, "response.choices.0.token_ids", ["1"]), "token_ids[0]: expected an integer"),
     ("a token id true", change(LINE, "response.choices.0.token_ids", [True]), "token_ids[0]: expected an integer"),
@@ -118,13 +126,17 @@ REFUSED = [
         change(LINE, "response.choices.0.logprobs", {"content": [{**LOGPROB, "top_logprobs": [LOGPROB] * 22}]}),
         "at most 20",
     ),
-    ("usage of text", change(LINE, "response.usage", "much"), "usage: expected an object"),
-    ("negative usage", change(LINE, "response.usage.prompt_tokens", -1), "usage.prompt_tokens"),
-    ("usage with a fraction", change(LINE, "response.usage.completion_tokens", 1.5), "usage.completion_tokens"),
+    ("usage of text", change(LINE, "response.usage", "much"), "response.usage: expected an object"),
+    ("negative usage", change(LINE, "response.usage.prompt_tokens", -1), "response.usage.prompt_tokens: expected"),
+    (
+        "usage with a fraction",
+        change(LINE, "response.usage.completion_tokens", 1.5),
+        "response.usage.completion_tokens",
+    ),
     ("a receipt of text", {**LINE, "receipt": "0x"}, "receipt: expected an object"),
     ("a receipt with a fraction", {**LINE, "receipt": {"a": 1.5}}, "receipt"),
     ("two receipts", {**change(LINE, "response.quiver_receipt", {"a": 1}), "receipt": {"a": 2}}, "differs from"),
-    ("a proof of text", change(LINE, "response.quiver_toploc", "proof"), "quiver_toploc: expected a list"),
+    ("a proof of text", change(LINE, "response.quiver_toploc", "proof"), "response.quiver_toploc: expected a list"),
     ("a proof that is no base64", change(LINE, "response.quiver_toploc", ["?"]), "quiver_toploc"),
     ("a proof without a modulus", change(LINE, "response.quiver_toploc", ["AAAA"]), "quiver_toploc"),
     ("timing of text", {**LINE, "timing": "fast"}, "timing: expected an object"),
@@ -161,6 +173,15 @@ def test_names_the_line_that_is_bad(tmp_path: Path, line: bytes, message: str) -
     path.write_bytes(json.dumps(LINE).encode() + b"\n\n" + line + b"\n")
     with pytest.raises(InvalidInput, match="line 3: .*" + message):
         load_transcript(path)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 bad line in"), (2, "2 bad lines in"), (21, "and 1 more line")])
+def test_counts_bad_lines_in_english(tmp_path: Path, count: int, said: str) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"{}\n" * count)
+    with pytest.raises(InvalidInput) as caught:
+        load_transcript(path)
+    assert said in str(caught.value) and "more lines" not in str(caught.value)
 
 
 def test_names_every_bad_line_and_counts_the_rest(tmp_path: Path) -> None:

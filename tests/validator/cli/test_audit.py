@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+OFFLINE = ("audit", "--transcript", "t.jsonl", "--model", "bundled")
 ENDPOINT = ("audit", "--endpoint", "http://127.0.0.1:9", "--model", "bundled")
 
 
@@ -21,7 +22,14 @@ USAGE = [
     ("no requests", (*ENDPOINT, "--max-requests", "0"), "--max-requests"),
     ("no URL", ("audit", "--endpoint", "host", "--model", "bundled"), "--endpoint"),
     ("a key that is not set", (*ENDPOINT, "--api-key-env", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
-    ("nothing to resume", (*ENDPOINT, "--resume", "--json", "none/result.json"), "nothing to resume"),
+    ("nothing to resume", (*ENDPOINT, "--resume", "--json", "none.json"), "nothing to resume"),
+    ("a result in no folder", (*ENDPOINT, "--json", "none/result.json"), "--json: there is no folder none"),
+    ("one file for two", (*ENDPOINT, "--json", "x", "--html", "./x"), "--html: x is the file of --json too"),
+    ("a budget for nothing", (*ENDPOINT, "--budget-tokens", "5"), "can take 2144 tokens"),
+    ("a dry run that goes on", (*ENDPOINT, "--dry-run", "--resume"), "--dry-run"),
+    ("a dry run without a budget", (*ENDPOINT, "--dry-run", "--budget-tokens", "5"), "can take 2144 tokens"),
+    ("a dry run into no folder", (*ENDPOINT, "--dry-run", "--plan", "none/p.json"), "--plan: there is no folder"),
+    ("a transcript at once", (*OFFLINE, "--concurrency", "4"), "--concurrency: a transcript"),
 ]
 
 
@@ -58,6 +66,12 @@ def test_a_dry_run_asks_nobody_and_needs_no_more_than_the_base_install(run_base,
         assert part in done.stdout
     assert json.loads(plan.read_text())["requests"] == 50
     assert run_base(*ENDPOINT, "--dry-run", "--plan", plan).stdout == done.stdout
+
+
+def test_a_dry_run_reads_the_profile_too(run_base, tmp_path) -> None:
+    done = run_base(*ENDPOINT, "--dry-run", "--profile", tmp_path / "none.json")
+    assert done.returncode != 0
+    assert f"cannot read {tmp_path / 'none.json'}" in done.stderr
 
 
 def test_a_bad_plan_is_refused_by_name(run_base, tmp_path) -> None:
