@@ -36,7 +36,8 @@ from models.gather import (
     gather_reference,
 )
 from models.journal import Row, open_journal, read_journal
-from models.load import LoadedModel, render_prompt
+from models.load import ATTENTIONS, LoadedModel, render_prompt
+from models.manifest import DTYPES
 from models.packing import load_packed
 from models.passes import is_server, open_passes
 from models.requests import ChatMessage
@@ -78,7 +79,11 @@ class ProviderCell:
         parts = text.split("/")
         if not 2 <= len(parts) <= 3 or not parts[1].isdigit() or not 0 < int(parts[1]) <= 512:
             raise InvalidInput(f"expected DTYPE/BATCH[/ATTENTION], as in bf16/64, got {text[:40]!r}", "cells")
-        return cls(dtype=parts[0], batch=int(parts[1]), attention=parts[2] if len(parts) == 3 else "sdpa")
+        cell = cls(dtype=parts[0], batch=int(parts[1]), attention=parts[2] if len(parts) == 3 else "sdpa")
+        for value, choices in ((cell.dtype, DTYPES), (cell.attention, ATTENTIONS)):
+            if value not in choices:
+                raise InvalidInput(f"{value[:20]!r} is none of {', '.join(choices)}", "cells")
+        return cell
 
     @property
     def name(self) -> str:
@@ -273,9 +278,10 @@ def needs_pass(alternative: str, run: Names[str], known: Container[str], is_gree
 
 def gather_from_server(task: AuditCalibration, collection: Collection, progress: Progress) -> None:
     """Have the answers that local cells give run again by the reference server: a pass of its own beside the local."""
-    groups = answer_cells(task, collection, progress)
+    # Before hours of answering: a server that is not there is told at once.
     passes = open_passes(task.model, task.reference, task.reference_key)
     try:
+        groups = answer_cells(task, collection, progress)
         for group, answers in groups.items():
             gather_columns(collection, group, answers, SERVER_REFERENCE, passes.score, progress)
     finally:

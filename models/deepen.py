@@ -5,7 +5,7 @@ at all times at once, so deepening a profile whenever one likes, having looked a
 set of their own that is named after the profile's digest: whoever deepens a profile draws none that it rests on.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,16 +28,17 @@ def deepen_profile(
     work: Path | None = None,
     progress: Progress = lambda done, total, what: None,
     until: int = MIN_REQUESTS,
+    chosen: Sequence[str] = (),
 ) -> ToleranceProfile:
     """Measure `task.requests` more in each main cell for bounds that rest on fewer than `until`, and write the profile.
 
-    All else stays to the digit: what rests on `until` requests in every main cell, and what the task measures nothing
-    of. Goes on from what `work` holds. Raises InvalidInput for a profile of another model, envelope, engine or runtime,
-    and when there is nothing to measure.
+    `chosen` are statistics, or how their names begin (none: all). All else stays to the digit: what rests on `until`
+    requests in every main cell, and what the task measures nothing of. Goes on from what `work` holds. Raises
+    InvalidInput for a profile of another model, envelope, engine or runtime, and when there is nothing to measure.
     """
     check_base(base, task)
     _check_runtime(base, task)
-    wanted = list_wanted(base, task, until)
+    wanted = choose(list_wanted(base, task, until), base, chosen)
     if not wanted:
         raise InvalidInput(f"every bound that is measured here rests on {until} requests already", "deepen")
     collection = Collection(work or get_collection_folder(task.model))
@@ -70,6 +71,18 @@ def list_wanted(base: ToleranceProfile, task: AuditCalibration, until: int) -> f
         and (task.greedy_requests > 0 or get_channel(name) != GREEDY)
         and (task.siblings or not is_sibling(name))
     )
+
+
+def choose(wanted: frozenset[str], base: ToleranceProfile, chosen: Sequence[str]) -> frozenset[str]:
+    """Return those of the statistics whose names begin with one of `chosen`, all where none is chosen.
+
+    Raises InvalidInput for a beginning that no statistic of the profile has.
+    """
+    known = base.cells[0].count_requests()
+    for start in chosen:
+        if not any(name.startswith(start) for name in known):
+            raise InvalidInput(f"no statistic of the profile begins with {start[:40]!r}", "statistics")
+    return frozenset(name for name in wanted if name.startswith(tuple(chosen) or ""))
 
 
 def deepen_cell(cell: Cell, measured: Cell | None, wanted: Container[str], main_cells: int) -> Cell:

@@ -171,7 +171,7 @@ def _download(name: str, patterns: list[str]) -> Path:
     except HFValidationError as error:
         raise InvalidInput(f"{name} is neither a path nor a Hugging Face id: {error}", "model") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise Unavailable(f"cannot fetch model {name}: {error}") from None
+        raise Unavailable(f"there is no folder {name}, and it cannot be fetched from the hub: {error}") from None
 
 
 def _check_folder(folder: Path, needs_weights: bool) -> None:

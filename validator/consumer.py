@@ -15,6 +15,7 @@ from challenges.receipt import SignedOffer, SignedReceipt, verify_receipt
 from scoring.canonical import verify_depth
 from scoring.eip712 import Domain
 from scoring.errors import InvalidInput, Unavailable
+from validator.cli.output import read_file
 from validator.hostile_json import parse_hostile_json
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -69,15 +70,9 @@ def build_answers_dossier(answers: Sequence[ReceiptedAnswer]) -> Dossier:
 def load_answers(path: Path) -> list[ReceiptedAnswer]:
     """Read a JSON Lines file of {"request", "response"} with `quiver_receipt` in the response.
 
-    Raises InvalidInput with the line's number, Unavailable when the file cannot be read.
+    Raises InvalidInput with the line's number, and what `read_file` raises.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_DOSSIER_BYTES + 1)
-    except OSError as error:
-        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_DOSSIER_BYTES:
-        raise InvalidInput(f"{path} is over {MAX_DOSSIER_BYTES} bytes")
+    data = read_file(path, MAX_DOSSIER_BYTES)
     lines = [line for line in data.split(b"\n") if line.strip()]
     return [_parse_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models import deepen, profiles
 from models.audit_profile import check_base
 from models.calibrate_audit import AuditCalibration, is_development_set
-from models.deepen import deepen_cell, deepen_profile, get_fresh_set, list_wanted
+from models.deepen import choose, deepen_cell, deepen_profile, get_fresh_set, list_wanted
 from models.tolerances import build_measurement, describe_runtime, join_measurements
 from scoring.errors import InvalidInput
 from scoring.evidence.bounds import compute_upper_bound_ppm
@@ -70,6 +70,14 @@ def test_bounds_with_enough_requests_behind_them_are_not_measured_again():
     assert named - wanted == {name for name in counts if is_sibling(name)}
     assert GREEDY_IDS[0] not in list_wanted(SHIPPED, AuditCalibration(greedy_requests=0), 5_000)
     assert list_wanted(SHIPPED, AuditCalibration(siblings=("a-model",)), 5_001) == counts.keys()
+
+
+def test_what_is_deepened_can_be_chosen_by_how_names_begin():
+    wanted = list_wanted(SHIPPED, AuditCalibration(), 5_000)
+    assert choose(wanted, SHIPPED, []) == wanted
+    assert choose(wanted, SHIPPED, ["logprobs-", OWN_NOISE_ID]) == {*LOGPROBS_IDS, OWN_NOISE_ID} & wanted
+    with pytest.raises(InvalidInput, match="begins with 'sedeed-'"):
+        choose(wanted, SHIPPED, ["logprobs-", "sedeed-"])
 
 
 def test_a_main_cell_that_is_short_alone_has_the_statistic_measured_in_all():

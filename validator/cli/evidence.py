@@ -8,7 +8,7 @@ from challenges.evidence import MAX_EVIDENCE_BYTES, EvidenceFile, parse_evidence
 from scoring.errors import VerificationFailed
 from scoring.evidence.cases import CaseState, compute_threshold, is_proven
 from scoring.feed import MAX_VALIDATOR_SET_BYTES, parse_validator_set_file
-from validator.cli.output import print_facts, print_json, read_file
+from validator.cli.output import decode_file, print_facts, print_json
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 MAX_DRIFT_MILLI_LOG10 = 1000
@@ -29,12 +29,12 @@ def evidence() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(file: Path, set_path: Path | None, rerun: bool, model: str, dtype: str, as_json: bool) -> None:
     """Check signatures, draws, receipts and arithmetic of an evidence FILE."""
-    parsed = parse_evidence_file(read_file(file, MAX_EVIDENCE_BYTES))
+    parsed = decode_file(file, MAX_EVIDENCE_BYTES, parse_evidence_file)
     if set_path is None:
         click.echo("note: no --validator-set given: the file is checked against its own validator set", err=True)
         case = verify_evidence(parsed)
     else:
-        trusted = parse_validator_set_file(read_file(set_path, MAX_VALIDATOR_SET_BYTES))
+        trusted = decode_file(set_path, MAX_VALIDATOR_SET_BYTES, parse_validator_set_file)
         case = verify_evidence(parsed, trusted.validator_set, trusted.domain)
     again = _rerun(parsed, model, dtype) if rerun else None
     _print(parsed, case, again, as_json)

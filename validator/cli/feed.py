@@ -14,7 +14,7 @@ from scoring.feed import (
     verify_feed_proof,
 )
 from scoring.records import FeedItem, Flag
-from validator.cli.output import now_s, parse_digest, print_facts, print_json, read_file, write_file
+from validator.cli.output import decode_file, now_s, parse_digest, print_facts, print_json, write_file
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -62,13 +62,13 @@ def get(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(file: Path, set_path: Path, max_age_s: int, as_json: bool) -> None:
     """Verify a one-file proof offline."""
-    proof = parse_feed_proof(read_file(file, MAX_FEED_PROOF_BYTES))
+    proof = decode_file(file, MAX_FEED_PROOF_BYTES, parse_feed_proof)
     item = verify_feed_proof(proof, _load_set(set_path), max_age_s=max_age_s, now_s=now_s())
     _print_item(item, as_json)
 
 
 def _load_set(path: Path) -> ValidatorSetFile:
-    return parse_validator_set_file(read_file(path, MAX_VALIDATOR_SET_BYTES))
+    return decode_file(path, MAX_VALIDATOR_SET_BYTES, parse_validator_set_file)
 
 
 def _fetch_set(url: str) -> ValidatorSetFile:

@@ -3,25 +3,45 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from scoring.eip712 import parse_hex
 from scoring.errors import InvalidInput, Unavailable
 
+T = TypeVar("T")
+
 
 def read_file(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of a file of at most `max_bytes`; raises InvalidInput or Unavailable."""
+    """Return the bytes of a file of at most `max_bytes`; raises InvalidInput for a wrong path too, or Unavailable."""
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
     except OSError as error:
         raise Unavailable(f"cannot read {path}: {error.strerror}") from error
     if len(data) > max_bytes:
         raise InvalidInput(f"{path} is over the limit of {max_bytes} bytes")
     return data
+
+
+def decode_file(path: Path, max_bytes: int, decode: Callable[[bytes], T]) -> T:
+    """Return what a file holds; raises what `read_file` raises, and InvalidInput that names the file."""
+    data = read_file(path, max_bytes)
+    try:
+        return decode(data)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise InvalidInput where a result could not be written to after the work is done."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InvalidInput(f"cannot write {path}: {'it is' if path.is_dir() else 'no'} folder to write to")
 
 
 def write_file(path: Path, data: bytes) -> None:

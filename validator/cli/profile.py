@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from validator.cli.output import print_facts, print_json, read_file, write_file
+from validator.cli.output import check_writable, decode_file, print_facts, print_json, write_file
 
 if TYPE_CHECKING:
     from models.profile_check import CellCheck
@@ -31,9 +31,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--greedy", default=1000, show_default=True, type=click.IntRange(min=0), help="Again at temperature 0.")
 @click.option("--extend", type=FILE, help="Keep this profile's bounds and add those that it lacks.")
 @click.option("--deepen", type=FILE, help="Put this profile's bounds on --requests more: fresh ones, again and again.")
-@click.option(
-    "--until", default=5000, show_default=True, type=click.IntRange(min=1), help="With --deepen: enough for a bound."
-)
+@click.option("--until", type=click.IntRange(min=1), help="With --deepen: enough for a bound. [default: 5000]")
+@click.option("--statistics", default="", help="With --deepen: only these, or how they begin: seeded-,logprobs-,...")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--reference", metavar="URL", help="A vLLM server that re-runs the answers: one for each --work.")
 @click.option("--reference-key-env", metavar="NAME", help="The environment variable with that server's API key.")
@@ -55,7 +54,8 @@ def calibrate(
     greedy: int,
     extend: Path | None,
     deepen: Path | None,
-    until: int,
+    until: int | None,
+    statistics: str,
     device: str,
     reference: str | None,
     reference_key_env: str | None,
@@ -70,14 +70,18 @@ def calibrate(
     from models.audit_profile import run
     from models.calibrate_audit import AuditCalibration, ProviderCell
     from models.deepen import deepen_profile
+    from scoring.evidence.profile import MIN_REQUESTS
     from validator.audit.endpoint_url import parse_base_url
     from validator.audit.options import read_key
     from validator.provider.identity import load_key
 
     if extend is not None and deepen is not None:
         raise click.UsageError("--extend adds bounds and --deepen puts more requests behind them: one at a time")
+    if deepen is None and (until is not None or statistics):
+        raise click.UsageError("--until and --statistics say what --deepen measures")
     if reference is not None:
         parse_base_url(reference, "--reference")
+    check_writable(out_path)
     task = AuditCalibration(
         model=name,
         device=device,
@@ -95,8 +99,10 @@ def calibrate(
     )
     key = None if key_file is None else load_key(key_file)
     if deepen is not None:
-        shallow = _read_profile(deepen)
-        profile = _show_progress(lambda report: deepen_profile(task, shallow, out_path, work, report, until))
+        shallow, chosen = _read_profile(deepen), [name for name in statistics.split(",") if name]
+        profile = _show_progress(
+            lambda report: deepen_profile(task, shallow, out_path, work, report, until or MIN_REQUESTS, chosen)
+        )
     else:
         base = None if extend is None else _read_profile(extend)
         profile = _show_progress(lambda report: run(task, out_path, work, report, base))
@@ -182,7 +188,7 @@ def verify_profile(profile_path: Path, signature_path: Path) -> None:
     )
 
     profile = _read_profile(profile_path)
-    signed = ProfileSignature.decode(read_file(signature_path, MAX_SIGNATURE_FILE_BYTES))
+    signed = decode_file(signature_path, MAX_SIGNATURE_FILE_BYTES, ProfileSignature.decode)
     verify_profile_signature(profile, signed)
     print_facts(
         {
@@ -209,6 +215,7 @@ def calibrate_network(name: str, cells: str, requests: int, hold_out: int, out_p
     """Measure the profile that a network's plan is made from (generator v1); resumes where it was stopped."""
     from models.calibrate import CalibrationTask, run
 
+    check_writable(out_path)
     task = CalibrationTask(model=name, provider_dtypes=tuple(cells.split(",")), requests=requests, hold_out=hold_out)
     profile = _show_progress(lambda report: run(task, out_path, report))
     click.echo(f"wrote {out_path}: digest 0x{profile.compute_digest().hex()}")
@@ -217,7 +224,7 @@ def calibrate_network(name: str, cells: str, requests: int, hold_out: int, out_p
 def _read_profile(path: Path) -> "ToleranceProfile":
     from scoring.evidence.profile import MAX_PROFILE_BYTES, ToleranceProfile
 
-    return ToleranceProfile.decode(read_file(path, MAX_PROFILE_BYTES))
+    return decode_file(path, MAX_PROFILE_BYTES, ToleranceProfile.decode)
 
 
 def _show_progress(work: Callable[[Callable[[int, int, str], None]], T]) -> T:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from models.requests import SEEDED_SAMPLERS
-from validator.cli.output import print_facts, read_file, write_file
+from validator.cli.output import decode_file, print_facts, write_file
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -74,7 +74,7 @@ def import_(config_path: Path, file: Path) -> None:
     from validator.sign_history import History
 
     config = load_config(config_path)
-    history = History.decode(read_file(file, MAX_HISTORY_BYTES))
+    history = decode_file(file, MAX_HISTORY_BYTES, History.decode)
     count = SignGuard.open(config.guard_path, config.keys_dir).import_history(history)
     click.echo(f"{count} new entries")
 
@@ -89,7 +89,7 @@ def recover(config_path: Path, file: Path) -> None:
     from validator.sign_history import History
 
     config = load_config(config_path)
-    SignGuard.recover(config.guard_path, config.keys_dir, History.decode(read_file(file, MAX_HISTORY_BYTES)))
+    SignGuard.recover(config.guard_path, config.keys_dir, decode_file(file, MAX_HISTORY_BYTES, History.decode))
     click.echo(f"made {config.guard_path}")
 
 

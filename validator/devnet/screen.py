@@ -1,5 +1,6 @@
 """What a devnet shows: a live table of trust scores moving, and the end in words."""
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console, Group
@@ -38,8 +39,8 @@ def print_result(console: Console, result: DevnetResult) -> None:
     for slash in result.slashes:
         console.print(
             f"  {names.get(slash.provider, slash.provider)}: {slash.rule}, e-value 10^{slash.log10_e_milli / 1000:.1f} "
-            f"against a threshold of {slash.threshold:,} after {slash.probes} probes ({slash.missing_probes} missing), "
-            f"signed by {slash.signers} validators in epoch {slash.last_epoch}"
+            f"against a threshold of 10^{math.log10(slash.threshold):.1f} after {slash.probes} probes "
+            f"({slash.missing_probes} missing), signed by {slash.signers} validators in epoch {slash.last_epoch}"
         )
     console.print("\n[bold]Challenges[/bold]")
     for challenge in result.challenges:

@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, Callable[[Files, Trial], object], int, str]] = [
         "kind: expected",
     ),
     ("a truncated set", lambda files, _: files.validator_set.write_bytes(b"{"), 2, "not JSON"),
-    ("no file", lambda files, _: files.evidence.unlink(), 3, "No such file or directory"),
+    ("no file", lambda files, _: files.evidence.unlink(), 2, "No such file or directory"),
 ]
 
 

@@ -129,8 +129,8 @@ REFUSED: list[tuple[str, Callable[[Files], None], int, str]] = [
     ("huge", write_proof(b" " * (4 * 1024 * 1024 + 1)), 2, "is over the limit of 4194304 bytes"),
     ("the two files swapped", swap, 2, "kind: expected quiver-feed-proof-v1, got quiver-validator-set-v1"),
     ("a truncated set", truncate_set, 2, "not JSON"),
-    ("a file that is not there", lambda files: files.proof.unlink(), 3, "No such file or directory"),
-    ("a set that is not there", lambda files: files.validator_set.unlink(), 3, "No such file or directory"),
+    ("a file that is not there", lambda files: files.proof.unlink(), 2, "No such file or directory"),
+    ("a set that is not there", lambda files: files.validator_set.unlink(), 2, "No such file or directory"),
 ]
 
 

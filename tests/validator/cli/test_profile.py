@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import models.audit_profile
 import models.deepen
 import models.profile_check
 from models import profiles
@@ -103,10 +104,11 @@ def test_a_deepened_profile_is_told_by_its_digest(monkeypatch, tmp_path, capsys)
     shallow = ToleranceProfile.decode(SHIPPED.read_bytes())
     out = tmp_path / "deeper.json"
     arguments = ["--deepen", str(SHIPPED), "--until", "7000", "--requests", "640", "--out", str(out)]
+    arguments += ["--statistics", "seeded-,logprobs-"]
     assert main(["model", "calibrate", *arguments]) == 0
     assert shallow.compute_digest().hex() in capsys.readouterr().out
-    ((task, base, path, _, _, until),) = asked
-    assert (task.requests, base, path, until) == (640, shallow, out, 7_000)
+    ((task, base, path, _, _, until, chosen),) = asked
+    assert (task.requests, base, path, until, chosen) == (640, shallow, out, 7_000, ["seeded-", "logprobs-"])
 
 
 def test_a_profile_is_extended_or_deepened_and_not_both(tmp_path, capsys):
@@ -114,3 +116,22 @@ def test_a_profile_is_extended_or_deepened_and_not_both(tmp_path, capsys):
     assert main(["model", "calibrate", *both]) == 2
     assert "one at a time" in capsys.readouterr().err
     assert not (tmp_path / "never.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--until", "3"], "say what --deepen measures"),
+        (["--statistics", "seeded-"], "say what --deepen measures"),
+        (["--cells", "bf8/64"], "'bf8' is none of bf16, fp16, fp32"),
+        (["--wide", "bf16/1/flash"], "'flash' is none of sdpa, eager"),
+        (["--out", "no-such-folder/p.json"], "cannot write no-such-folder/p.json"),
+        (["--deepen", "no-such-file.json"], "cannot read no-such-file.json: No such file"),
+        (["--extend", "pyproject.toml"], "pyproject.toml: "),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_hours_of_work(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(SHIPPED.parents[2])
+    monkeypatch.setattr(models.audit_profile, "run", None)
+    assert main(["model", "calibrate", "--out", str(tmp_path / "never.json"), *arguments]) == 2
+    assert said in capsys.readouterr().err
