@@ -12,8 +12,8 @@ MU_PPM = {"text-any-v1": 20_000, "text-int4-c100-v1": 12_000}
 NAMED = ("int4", "int6", "hidden-prompt-safe")
 
 
-def build(is_calibrated=True):
-    return build_evidence(build_audit_plan(MU_PPM, (TEXT,), False), 1e-6, is_calibrated)
+def build(is_calibrated=True, covers_all_settings=False):
+    return build_evidence(build_audit_plan(MU_PPM, (TEXT,), covers_all_settings), 1e-6, is_calibrated)
 
 
 def add(evidence, count, g_ppm=0, ratio=-5.0, extra=0, names=NAMED, **changes):
@@ -64,6 +64,18 @@ def test_a_gross_cheat_is_proven():
     evidence = add(build(), 6, g_ppm=1_000_000, ratio=40.0)
     assert evidence.verdict == "proven"
     assert evidence.is_settled
+
+
+def test_the_same_text_is_suspect_where_any_sampling_is_allowed_and_settles_it_once_no_point_of_the_grid_explains_it():
+    told = dict.fromkeys(MU_PPM, 1_000_000)
+    kindest = {**dict.fromkeys(range(len(GRID_IDS)), told), 3: dict.fromkeys(MU_PPM, 0)}
+    explained = Unit(statistics_ppm=told, by_settings=kindest)
+    unexplained = Unit(statistics_ppm=told, by_settings={**kindest, 3: told})
+    for unit, is_settled in ((explained, False), (unexplained, True)):
+        evidence = add(build(covers_all_settings=True), 9, ratio=40.0, units=(unit,))
+        assert (evidence.verdict, evidence.log10_e, evidence.can_prove) == ("suspect", 0.0, False)
+        assert evidence.is_settled is is_settled
+        assert evidence.explanations[0].name == "int4 weights"
 
 
 def test_without_calibration_the_same_evidence_is_suspect():

@@ -28,7 +28,7 @@ from validator.audit.report_picture import draw_bars, draw_martingale
 from validator.audit.report_text import escape
 from validator.audit.result import Subject, build_result
 from validator.audit.screen import PlainScreen, build_line, build_sparks
-from validator.audit.verdict import find_exit_code
+from validator.audit.verdict import build_sentence, find_exit_code
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\x00\ud800"
 ASKED = Asked(messages=(ChatMessage(role="user", content=HOSTILE),), max_tokens=16, seed=5)
@@ -153,6 +153,14 @@ def test_every_verdict_has_its_page_and_exit_code(gains, verdict, code) -> None:
     read_page(page)
     assert f'class="badge {verdict}"' in page
     assert find_exit_code(progress) == code
+
+
+def test_of_text_that_cannot_prove_the_sentence_says_what_could() -> None:
+    progress = build_progress([2.0, 0.5])
+    assert "--claim weights+sampling" not in build_sentence(progress, "m")
+    progress.evidence = replace(progress.evidence, can_prove=False)
+    assert "no proof of other weights" in build_sentence(progress, "m")
+    assert "--claim weights+sampling holds" in build_sentence(progress, "m")
 
 
 def test_an_interrupted_audit_exits_with_130() -> None:
