@@ -194,8 +194,10 @@ class ModelExaminer:
     def _is_calibrated_for(self, outcome: Exchange) -> bool:
         """Return whether the honest means are of requests like this one: of its sampling, and of answers as long."""
         profile = self._calibration.profile
-        if profile is None or outcome.max_tokens > self._window:
+        if outcome.max_tokens > self._window:
             return False
+        if profile is None:
+            return True
         temperatures = (profile.temperature_ppm / PPM, 0.0)
         return outcome.temperature in temperatures and outcome.top_p == profile.top_p_ppm / PPM and not outcome.top_k
 
