@@ -72,7 +72,7 @@ def test_the_same_text_is_suspect_where_any_sampling_is_allowed_and_settles_it_o
     explained = Unit(statistics_ppm=told, by_settings=kindest)
     unexplained = Unit(statistics_ppm=told, by_settings={**kindest, 3: told})
     for unit, is_settled in ((explained, False), (unexplained, True)):
-        evidence = add(build(covers_all_settings=True), 9, ratio=40.0, units=(unit,))
+        evidence = add(build(covers_all_settings=True), 9, ratio=40.0, names=("int4",), units=(unit,))
         assert (evidence.verdict, evidence.log10_e, evidence.can_prove) == ("suspect", 0.0, False)
         assert evidence.is_settled is is_settled
         assert evidence.explanations[0].name == "int4 weights"

@@ -56,7 +56,7 @@ def test_draws_on_any_width(good: DevnetResult, width: int) -> None:
 def test_the_end_says_who_was_slashed_and_why_and_what_to_run(good: DevnetResult) -> None:
     text = print_to_text(good)
     for part in (
-        "int4: false-capability, e-value 10^7.1 against a threshold of 6,000,000 after 32 probes (1 missing)",
+        "int4: false-capability, e-value 10^7.1 against a threshold of 10^6.8 after 32 probes (1 missing)",
         "signed by 4 validators in epoch 4",
         "against int4: upheld; the consumer gained 2 QUIV (committee's e-values 10^9.0, 10^8.1, abstained)",
         "against honest-bf16: rejected; the consumer lost 14 QUIV",
