@@ -87,7 +87,7 @@ class AuditEvidence:
             wealth = wealth.amend(amendment)
         ratios = {
             name: self.log_ratios.get(name, 0.0) + appraisal.log_ratios.get(name, 0.0)
-            for name in self.log_ratios.keys() | appraisal.log_ratios.keys()
+            for name in {**self.log_ratios, **appraisal.log_ratios}  # in order: a set has another in every process
         }
         extra = () if appraisal.extra_prompt_tokens is None else (appraisal.extra_prompt_tokens,)
         return replace(
