@@ -14,7 +14,7 @@ from scoring.probes import GENERATOR_ID, STRATA
 from validator.audit.endpoint_url import parse_base_url
 from validator.audit.plan import DEFAULT_REQUESTS, MAX_PLAN_BYTES, ProbingPlan, draw_seed, parse_alpha, parse_plan
 from validator.audit.records import Claim
-from validator.cli.output import read_file, write_file
+from validator.cli.output import check_writable, decode_file, write_file
 
 DEFAULT_CONCURRENCY = 4
 DEFAULT_JOURNAL = Path("quiver-audit.journal.jsonl")
@@ -138,24 +138,14 @@ def check_files(options: AuditOptions) -> None:
     if options.endpoint is not None:
         named["the journal"] = options.journal_path
     for option, path in options.outputs.items():
-        _check_place(path, option)
+        check_writable(path, option)
     # A plan that is there is only read, from wherever it comes.
     if options.plan_path is not None and not options.plan_path.exists():
-        _check_place(options.plan_path, "--plan")
+        check_writable(options.plan_path, "--plan")
     taken: dict[str, str] = {}
     for option, place in {**named, **options.outputs}.items():
         if place is not None and (other := taken.setdefault(os.path.realpath(place), option)) != option:
             raise InvalidInput(f"{place} is the file of {other} too", option)
-
-
-def _check_place(path: Path, option: str) -> None:
-    try:
-        if path.exists() and not path.is_file():
-            raise InvalidInput(f"{path} is not a file", option)
-        if not path.parent.is_dir():
-            raise InvalidInput(f"there is no folder {path.parent}", option)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror}", option) from error
 
 
 def read_api_key(options: AuditOptions, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -184,7 +174,7 @@ def read_profile(options: AuditOptions) -> ToleranceProfile | None:
     """Return the tolerance profile of a file, None when none is named; raises InvalidInput, Unavailable."""
     if options.profile_path is None:
         return None
-    return ToleranceProfile.decode(read_file(options.profile_path, MAX_PROFILE_BYTES))
+    return decode_file(options.profile_path, MAX_PROFILE_BYTES, ToleranceProfile.decode)
 
 
 def resolve_plan(options: AuditOptions) -> ProbingPlan:
@@ -205,7 +195,7 @@ def resolve_plan(options: AuditOptions) -> ProbingPlan:
     if not options.plan_path.exists():
         write_file(options.plan_path, fresh.encode())
         return fresh
-    plan = parse_plan(read_file(options.plan_path, MAX_PLAN_BYTES))
+    plan = decode_file(options.plan_path, MAX_PLAN_BYTES, parse_plan)
     check_agreement(options, plan)
     return plan
 
@@ -227,7 +217,7 @@ def check_agreement(options: AuditOptions, plan: ProbingPlan, *, allows_requests
 
 def extend_plan(options: AuditOptions, plan: ProbingPlan) -> ProbingPlan:
     """Return the plan of an audit that goes on, with more requests if that is asked for; raises InvalidInput."""
-    if options.plan_path is not None and parse_plan(read_file(options.plan_path, MAX_PLAN_BYTES)) != plan:
+    if options.plan_path is not None and decode_file(options.plan_path, MAX_PLAN_BYTES, parse_plan) != plan:
         raise InvalidInput("the journal was written under another plan", "--plan")
     check_agreement(options, plan, allows_requests=options.plan_path is None)
     return plan if options.max_requests is None else replace(plan, requests=options.max_requests)

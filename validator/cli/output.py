@@ -38,10 +38,17 @@ def decode_file(path: Path, max_bytes: int, decode: Callable[[bytes], T]) -> T:
         raise InvalidInput(f"{path}: {error}") from error
 
 
-def check_writable(path: Path) -> None:
-    """Raise InvalidInput where a result could not be written to after the work is done."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InvalidInput(f"cannot write {path}: {'it is' if path.is_dir() else 'no'} folder to write to")
+def check_writable(path: Path, field: str = "") -> None:
+    """Raise InvalidInput where a result could not be written to once the work is done."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path} is not a file", field)
+        if not path.parent.is_dir():
+            raise InvalidInput(f"there is no folder {path.parent}", field)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}", field) from error
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidInput(f"nothing may be written to {path.parent}", field)
 
 
 def write_file(path: Path, data: bytes) -> None:

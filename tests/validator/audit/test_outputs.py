@@ -132,3 +132,11 @@ def test_an_audit_that_cannot_go_on_leaves_its_journal_as_it_was(run, tmp_path) 
     assert journal.read_bytes() == before
     # Neither is it locked.
     run(max_requests=2)
+
+
+@pytest.mark.parametrize("option", ["plan_path", "profile_path"])
+def test_a_file_that_is_not_what_it_should_be_is_named(run, tmp_path, option) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    with pytest.raises(InvalidInput, match=r"notes\.txt: "):
+        run(**{option: path})

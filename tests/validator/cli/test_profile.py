@@ -125,7 +125,7 @@ def test_a_profile_is_extended_or_deepened_and_not_both(tmp_path, capsys):
         (["--statistics", "seeded-"], "say what --deepen measures"),
         (["--cells", "bf8/64"], "'bf8' is none of bf16, fp16, fp32"),
         (["--wide", "bf16/1/flash"], "'flash' is none of sdpa, eager"),
-        (["--out", "no-such-folder/p.json"], "cannot write no-such-folder/p.json"),
+        (["--out", "no-such-folder/p.json"], "there is no folder no-such-folder"),
         (["--deepen", "no-such-file.json"], "cannot read no-such-file.json: No such file"),
         (["--extend", "pyproject.toml"], "pyproject.toml: "),
     ],

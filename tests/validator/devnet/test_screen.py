@@ -40,17 +40,19 @@ def test_draws_scores_as_they_move_and_what_is_lost(good: DevnetResult) -> None:
     assert "line 8" in text and "line 3" in text and "line 2" not in text
 
 
-@pytest.mark.parametrize("trust", [0, 1, 999, 1000])
-def test_every_score_has_a_bar(good: DevnetResult, trust: int) -> None:
+@pytest.mark.parametrize(("trust", "bar"), [(0, "▁"), (1, "▁"), (999, "█"), (1000, "█")])
+def test_every_score_has_a_bar(good: DevnetResult, trust: int, bar: str) -> None:
     for item in good.providers:
         item.trust_by_epoch = [(1, trust)]
-    draw(build_live(good.providers, 1, 6, 1, []))
+    assert draw(build_live(good.providers, 1, 6, 1, [])).count(bar) == len(good.providers)
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
 def test_draws_on_any_width(good: DevnetResult, width: int) -> None:
-    draw(build_live(good.providers, 5, 6, 123, ["x" * 500]), width)
-    print_to_text(good, width)
+    live = draw(build_live(good.providers, 5, 6, 123, ["x" * 500]), width)
+    assert all(len(line) <= width for line in live.splitlines())
+    # The commands to copy are never broken over lines.
+    assert all(command in print_to_text(good, width) for command in good.commands.values())
 
 
 def test_the_end_says_who_was_slashed_and_why_and_what_to_run(good: DevnetResult) -> None:
