@@ -57,11 +57,20 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 """Parameters that change the answer, with the values that do not (null never does). Others are taken to change nothing:
 names of users, priorities, whether to stream."""
+PLAIN: Mapping[str, int] = {"top_k": -1, "min_p": 0, "repetition_penalty": 1}
+"""Filters and penalties outside OpenAI's API that a server may have defaults for, with the values that switch them off.
+
+vLLM takes the defaults of the model's `generation_config.json`, llama.cpp has top-k 40 and min-p 0.05. -1 rather than
+0: vLLM's older releases and SGLang refuse a `top_k` of 0.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request. `max_tokens` None when it names no limit; `unjudged` is why it cannot be judged, or empty."""
+    """One request. `max_tokens` None when it names no limit; `unjudged` is why it cannot be judged, or empty.
+
+    `plain` are the names of PLAIN that it switches off in so many words.
+    """
 
     messages: tuple[ChatMessage, ...]
     max_tokens: int | None
@@ -71,6 +80,7 @@ class Asked:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     is_streamed: bool = False
+    plain: tuple[str, ...] = ()
     unjudged: str = ""
 
     def to_json(self) -> dict[str, object]:
@@ -79,6 +89,7 @@ class Asked:
             "messages": [{"role": message.role, "content": message.content} for message in self.messages],
             "temperature": self.temperature,
             "top_p": self.top_p,
+            **{name: PLAIN[name] for name in self.plain},
         }
         optional = {"max_tokens": self.max_tokens, "seed": self.seed, "top_k": self.top_k or None}
         document.update({name: value for name, value in optional.items() if value is not None})
@@ -106,6 +117,7 @@ def parse_asked(document: object) -> Asked:
         seed=seed,
         stop=_parse_stop(request.get("stop")),
         is_streamed=_flag(request, "stream"),
+        plain=tuple(name for name, value in PLAIN.items() if request.get(name) == value),
         unjudged=_find_changing(request) or unjudged,
     )
 

@@ -12,7 +12,7 @@ from models.requests import SAMPLER_NONE, SAMPLERS
 from scoring.errors import InvalidInput, Unavailable
 from validator.audit.advice import MAY_PASS_STATUSES, explain_failure, is_fatal
 from validator.audit.answered import Answered, parse_answered
-from validator.audit.asked import Asked
+from validator.audit.asked import PLAIN, Asked
 from validator.audit.asker import Asker
 from validator.audit.endpoint import Failure
 from validator.audit.estimate import DISCOVERY_TOKENS
@@ -24,7 +24,7 @@ from validator.audit.records import Exchange
 
 WANTED_LOGPROBS = 5
 # What is left out when the endpoint refuses it, in the order in which servers are known to refuse.
-OPTIONAL = ("return_token_ids", "top_logprobs", "logprobs", "seed", "top_p")
+OPTIONAL = (*PLAIN, "return_token_ids", "top_logprobs", "logprobs", "seed", "top_p")
 WRONG_TOP_P = 1.5
 
 

@@ -87,6 +87,6 @@ def _mark(entry: Entry, stratum: str) -> Entry:
 
 
 def _is_same(drawn: Asked, asked: Asked) -> bool:
-    # An endpoint that refuses seeds is asked without.
+    # An endpoint that refuses seeds, or to be told of filters, is asked without.
     seed = drawn.seed if asked.seed is not None else None
-    return replace(drawn, seed=seed).to_json() == asked.to_json()
+    return replace(drawn, seed=seed, plain=asked.plain).to_json() == asked.to_json()

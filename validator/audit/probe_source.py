@@ -1,6 +1,6 @@
 """Where the audit's prompts come from: everything about a request follows from its 32-byte seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -8,7 +8,7 @@ from models.requests import ChatMessage
 from scoring.probe_outlines import build_outline
 from scoring.probes import GENERATOR_ID, build_probe
 from scoring.records import PPM
-from validator.audit.asked import Asked
+from validator.audit.asked import PLAIN, Asked
 from validator.audit.plan import ProbingPlan
 
 if TYPE_CHECKING:
@@ -33,15 +33,18 @@ class DrawnProbe:
     sampler_seed: int
     stratum: str
 
-    def build_asked(self, *, sends_seed: bool = True, is_streamed: bool = False, is_greedy: bool = False) -> Asked:
-        """Return the request to send, at temperature 0 when `is_greedy`."""
+    def build_asked(
+        self, *, leaves_out: Container[str] = (), is_streamed: bool = False, is_greedy: bool = False
+    ) -> Asked:
+        """Return the request to send, at temperature 0 when `is_greedy`, without what the endpoint refuses."""
         return Asked(
             messages=self.messages,
             max_tokens=self.max_tokens,
             temperature=0.0 if is_greedy else self.temperature,
             top_p=self.top_p,
-            seed=self.sampler_seed if sends_seed else None,
+            seed=self.sampler_seed if "seed" not in leaves_out else None,
             is_streamed=is_streamed,
+            plain=tuple(name for name in PLAIN if name not in leaves_out),
         )
 
 

@@ -118,7 +118,7 @@ class Prober:
         )
         is_streamed = self._is_streamed(seed) != is_repeat
         asked = probe.build_asked(
-            sends_seed="seed" not in self._leaves_out,
+            leaves_out=self._leaves_out,
             is_streamed=is_streamed,
             is_greedy=self._asks_greedy and self._plan.is_greedy(first),
         )
@@ -128,8 +128,7 @@ class Prober:
         seed = compute_needle_seed(self._plan, index)
         probe = build_needle(seed, depth_percent)
         origin = Origin(index=index, is_drawn=True, stratum=probe.stratum, probe_seed=seed)
-        sends_seed = "seed" not in self._leaves_out
-        return origin, probe.build_asked(sends_seed=sends_seed, is_streamed=self._is_streamed(seed))
+        return origin, probe.build_asked(leaves_out=self._leaves_out, is_streamed=self._is_streamed(seed))
 
     async def _draw(self, indices: Sequence[int]) -> None:
         wanted = {self._find_original(index) for index in indices if self._find_depth(index) is None}

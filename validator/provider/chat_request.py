@@ -30,6 +30,9 @@ IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identi
 ONLY_VALUES: Mapping[str, tuple[object, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
+    "top_k": (-1, 0),
     "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -37,7 +40,7 @@ ONLY_VALUES: Mapping[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
-"""Parameters of OpenAI's that this server takes only with a value that changes nothing (or null)."""
+"""Parameters of OpenAI's, or in wide use, that this server takes only with a value that changes nothing (or null)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

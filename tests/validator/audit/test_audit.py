@@ -7,7 +7,7 @@ from audit_fakes import FakeEndpoint, refuse
 
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput, Unavailable
-from validator.audit.asked import Asked
+from validator.audit.asked import PLAIN, Asked
 from validator.audit.command import run_audit
 from validator.audit.options import AuditOptions
 from validator.audit.outcomes import Entry, Origin
@@ -181,6 +181,18 @@ def test_refused_parameters_are_left_out(run, served) -> None:
     _, result = run(max_requests=3)
     assert not {"return_token_ids", "logprobs", "top_logprobs"} & set(served.fake.asked[-1])
     assert result["discovered"]["has_token_ids"] is False
+
+
+def test_filters_that_a_server_may_have_by_default_are_switched_off(run, served) -> None:
+    run(max_requests=3)
+    assert all(PLAIN.items() <= body.items() for body in served.fake.asked)
+
+
+def test_what_an_endpoint_refuses_to_be_told_of_filters_is_left_out_and_no_more(run, served) -> None:
+    served.fake.refuses = ("min_p",)
+    run(max_requests=3)
+    assert "min_p" not in served.fake.asked[-1]
+    assert served.fake.asked[-1]["top_k"] == -1
 
 
 def test_a_plain_endpoint_without_anything_is_judged_by_its_text(run, served, opener) -> None:

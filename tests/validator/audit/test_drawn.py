@@ -38,6 +38,11 @@ def test_the_requests_of_the_plan_are_drawn():
     assert find_drawn(build_entries(())) == list(range(8))
 
 
+def test_an_endpoint_that_refuses_to_be_told_of_filters_was_asked_the_same():
+    entries = [replace(entry, asked=replace(entry.asked, plain=())) for entry in build_entries(())]
+    assert find_drawn(entries) == list(range(8))
+
+
 def test_from_a_request_on_that_was_changed_none_is_drawn():
     entries = build_entries(())
     entries[2] = replace(entries[2], asked=replace(entries[2].asked, max_tokens=1))

@@ -335,6 +335,7 @@ def entries(draw) -> Entry:
             seed=st.integers(0, 2**53 - 1),
             stop=st.lists(TEXT.filter(bool), max_size=2).map(tuple),
             is_streamed=st.booleans(),
+            plain=st.sampled_from([(), ("min_p",), ("min_p", "repetition_penalty")]),
         )
     )
     origin = Origin(

@@ -35,6 +35,7 @@ UNDERSTOOD = {
     ),
     "what says nothing about the answer": ({"user": "u", "metadata": {"a": "b"}, "store": False}, {}),
     "values that change nothing": ({"frequency_penalty": 0, "tools": [], "response_format": {"type": "text"}}, {}),
+    "filters and penalties that are switched off": ({"top_k": -1, "min_p": 0, "repetition_penalty": 1}, {}),
     "a nonce and a consumer": (
         {"quiver_nonce": "0x" + "11" * 32, "quiver_consumer": "0x" + "22" * 20},
         {"nonce": b"\x11" * 32, "consumer": b"\x22" * 20},
@@ -108,6 +109,9 @@ REFUSED = {
     ),
     "an unknown parameter": ({"best_of": 3}, "best_of"),
     "a penalty": ({"frequency_penalty": 0.5}, "frequency_penalty"),
+    "a filter": ({"top_k": 40}, "top_k"),
+    "another filter": ({"min_p": 0.05}, "min_p"),
+    "a penalty of vLLM's": ({"repetition_penalty": 1.1}, "repetition_penalty"),
     "a bias": ({"logit_bias": {"5": 1}}, "logit_bias"),
     "tools": ({"tools": [{"type": "function"}]}, "tools"),
     "a JSON format": ({"response_format": {"type": "json_object"}}, "response_format"),
