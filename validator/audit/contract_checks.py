@@ -27,6 +27,8 @@ SAME_SHARE = 8
 last digits of a logit, and honest answers part somewhere after that."""
 SMALL_CONTEXT_TOKENS = 2048
 """An answer may end by length before its limit where prompt and limit together are more: the context may be full."""
+MAX_HELD_BACK = 3
+"""So many tokens at the end of an answer may not be shown: the first bytes of a character that its limit cut off."""
 RAW_MARKS = ("\ufffd", "\u0120", "\u010a", "\u2581", "<0x", "token_id:", "bytes:")
 """Tokens with one of these are not spelled as text: half a character, a piece of a vocabulary, an id."""
 
@@ -87,6 +89,8 @@ class ContractChecker:
         if count is None:
             return None
         is_stop = exchange.finish_reason == "stop"
+        if _holds_back(exchange, count):
+            return None
         if is_stop and count == exchange.max_tokens + 1 and ends:
             count -= 1  # some servers count the end token apart
         if not is_stop and count < exchange.max_tokens and not _fits_small_context(exchange):
@@ -124,7 +128,15 @@ def _check_completion(exchange: Exchange, ids: Sequence[int] | None, ends: bool)
     count, claimed = None if ids is None else len(ids), exchange.completion_tokens
     if count is not None and exchange.finish_reason == "stop" and claimed == count + (-1 if ends else 1):
         count = claimed  # the end token is returned and not counted, or the other way round
+    if count is not None and _holds_back(exchange, count):
+        count = None
     return compare_completion_tokens(count, claimed)
+
+
+def _holds_back(exchange: Exchange, count: int) -> bool:
+    """Return whether an answer was cut inside a character, the tokens of which its server does not show."""
+    is_full = exchange.finish_reason == "length" and exchange.completion_tokens == exchange.max_tokens
+    return is_full and 0 < exchange.max_tokens - count <= MAX_HELD_BACK
 
 
 def _check_logprobs(exchange: Exchange) -> ContractOutcome | None:
@@ -148,7 +160,17 @@ def _check_logprobs(exchange: Exchange) -> ContractOutcome | None:
 
 def _list_alternatives(entries: Sequence[ReturnedLogprob]) -> list[list[tuple[str, float]]]:
     """Return the alternatives of each token; one that a server lists twice counts once."""
-    return [[(_spell(token), token.logprob) for token in dict.fromkeys(entry.top)] for entry in entries]
+    return [[(_name(token, entry.chosen), token.logprob) for token in dict.fromkeys(entry.top)] for entry in entries]
+
+
+def _name(token: ReturnedToken, chosen: ReturnedToken) -> str:
+    """Return the spelling of an alternative.
+
+    Where the chosen token is spelled as the whole character that it is a part of (llama.cpp), its own alternative is
+    the part with its log-probability.
+    """
+    spelled = _spell(token)
+    return _spell(chosen) if "\ufffd" in spelled and token.logprob == chosen.logprob else spelled
 
 
 def _count_tokens(exchange: Exchange, ids: Sequence[int] | None, logprobs: ContractOutcome | None) -> int | None:

@@ -7,6 +7,7 @@ from exchanges import PLAIN
 
 from models.retokenise import Retokenised
 from validator.audit.claims import ClaimReader
+from validator.audit.records import ReturnedLogprob, ReturnedToken
 
 END, OTHER_END = 1, 2
 IDS = tuple(map(ord, PLAIN.content))
@@ -34,6 +35,12 @@ class Spelled:
     def is_text_of(self, text, ids):
         return text == "".join(chr(token) for token in ids if token not in self.ends)
 
+    def read_tokens(self, text, pieces):
+        return None
+
+    def can_belong(self, logprobs, ids):
+        return len(logprobs) == len(ids)
+
     def retokenise(self, claims, texts):
         ids = (*map(ord, texts[0].text), END)
         return [
@@ -59,6 +66,17 @@ def test_the_end_that_a_server_leaves_out_is_put_back_where_it_can_be_no_other()
 
 def test_an_answer_that_ended_by_length_has_no_end():
     assert read(finish_reason="length") == (IDS, True)
+
+
+def test_tokens_that_spell_the_text_are_a_text_whatever_their_ids():
+    spelled = tuple(ReturnedLogprob(chosen=ReturnedToken(text=letter, logprob=-1.0)) for letter in PLAIN.content)
+    assert read(token_ids=(7, 8), logprobs=spelled) == ((*IDS, END), True)
+
+
+@pytest.mark.parametrize("logprobs", [None, (ReturnedLogprob(chosen=ReturnedToken(text="else", logprob=-1.0)),)])
+def test_ids_of_another_text_that_nothing_spells_cannot_be_judged(logprobs):
+    exchange = replace(PLAIN, token_ids=(7, 8), logprobs=logprobs)
+    assert ClaimReader(Spelled(), None).read(exchange) == (None, "the token ids do not spell the text")
 
 
 IN_DOUBT = {

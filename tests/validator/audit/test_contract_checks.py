@@ -53,6 +53,8 @@ COMPLETIONS = {
     "more than were returned": (ANSWER, {"completion_tokens": 9}, False),
     "one more, at the limit": (ANSWER, {"completion_tokens": 5}, False),
     "fewer": (ANSWER, {"completion_tokens": 1}, False),
+    "a character that the limit cut off": (ANSWER, {"max_tokens": 7, "completion_tokens": 7}, None),
+    "more than a character that the limit cut off": (ANSWER, {"max_tokens": 8, "completion_tokens": 8}, False),
     "none at all": (ANSWER, {"completion_tokens": 0}, False),
     "no usage": (ANSWER, {"completion_tokens": None}, None),
     "no ids": (ANSWER, {"token_ids": None}, None),
@@ -75,6 +77,8 @@ def test_completion_tokens(answer, change, is_kept):
 FINISHES = {
     "length at the limit": (ANSWER, {}, True),
     "length before the limit": (ANSWER, {"max_tokens": 64}, False),
+    "length in the middle of a character": (ANSWER, {"max_tokens": 7, "completion_tokens": 7}, None),
+    "length before more than a character": (ANSWER, {"max_tokens": 8, "completion_tokens": 8}, False),
     "length where the context may be full": (ANSWER, {"max_tokens": 64, "prompt_tokens": 2040}, None),
     "length after a long prompt that nobody counted": (
         ANSWER,
@@ -128,6 +132,12 @@ PROBABILITIES = {
     "below the alternatives": (build_logprobs(TEXT, top=(("lamp", -1.0), ("road", -1.5))), {}, True),
     "above the alternatives": (build_logprobs(TEXT, top=(("lamp", -3.0),)), {}, False),
     "another than its own among the alternatives": (build_logprobs(TEXT, top=((" hill", -1.0),)), {}, False),
+    "a part of its character among the alternatives": (
+        build_logprobs(TEXT, top=(("\ufffd", -1.0), ("\ufffd", -2.0))),
+        {},
+        True,
+    ),
+    "parts of other characters above it": (build_logprobs(TEXT, top=(("\ufffd", -3.0),)), {}, False),
     "alternatives of more than 1": (build_logprobs(TEXT, top=(("lamp", -0.1), ("road", -0.1))), {}, False),
     "an alternative that comes twice": (build_logprobs(TEXT, top=(("lamp", -0.5), ("lamp", -0.5))), {}, True),
     "another text": (PLAIN, {"content": "sea hill tree stone"}, False),
