@@ -133,7 +133,7 @@ PROBABILITIES = {
     "above the alternatives": (build_logprobs(TEXT, top=(("lamp", -3.0),)), {}, False),
     "another than its own among the alternatives": (build_logprobs(TEXT, top=((" hill", -1.0),)), {}, False),
     "a part of its character among the alternatives": (
-        build_logprobs(TEXT, top=(("\ufffd", -1.0), ("\ufffd", -2.0))),
+        build_logprobs(TEXT, top=(("\ufffd", -1.0), ("\ufffd", -2.0), ("\ufffd", -3.0))),
         {},
         True,
     ),
