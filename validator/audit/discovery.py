@@ -86,23 +86,43 @@ class Discovery:
         )
 
     async def _ask_first(self) -> Answered:
+        guessed: list[str] = []
         while True:
             found = await self._send(self._probes[0])
             if isinstance(found, Reply):
-                return self._read(self._probes[0], found)
-            name = self._choose_refused(found)
-            if name is None:
+                return await self._restore(guessed, self._read(self._probes[0], found))
+            left = self._list_refusable(found)
+            if not left:
                 raise explain_failure(found, self._base_url, self._key_variable)
+            named = [name for name in left if name in found.detail]
+            name = max(named, key=len) if named else left[0]
+            if not named:
+                guessed.append(name)
             self._refused[name] = found.detail
 
-    def _choose_refused(self, failure: Failure) -> str | None:
-        """Return the parameter to leave out next: the one that the refusal names, else the next in line."""
+    def _list_refusable(self, failure: Failure) -> list[str]:
+        """Return the parameters that a refusal may be about, the likeliest first."""
         status = failure.status or 0
         if is_fatal(failure) or not 400 <= status < 500 or status in MAY_PASS_STATUSES:
-            return None
-        left = [name for name in OPTIONAL if name not in self._refused]
-        named = [name for name in left if name in failure.detail]
-        return max(named, key=len) if named else left[0] if left else None
+            return []
+        return [name for name in OPTIONAL if name not in self._refused]
+
+    async def _restore(self, guessed: Sequence[str], first: Answered) -> Answered:
+        """Send again what was left out for a refusal that named nothing, one at a time; return the last answer.
+
+        What was left out last is what made the difference.
+        """
+        last = next(reversed(self._refused), None)
+        for name in guessed:
+            if name == last:
+                continue
+            detail = self._refused.pop(name)
+            found = await self._send(self._probes[0])
+            if isinstance(found, Reply):
+                first = self._read(self._probes[0], found)
+            else:
+                self._refused[name] = detail
+        return first
 
     async def _ask(self, asked: Asked) -> Answered | None:
         found = await self._send(asked)

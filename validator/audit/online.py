@@ -115,7 +115,7 @@ class _Listed:
 async def _look_around(job: OnlineJob, endpoint: Endpoint, asker: Asker) -> _Listed:
     """Read the list of models and the signed offer, neither of which an endpoint must have."""
     models = await asker.get(MODELS_PATH)
-    if isinstance(models, Failure) and _is_no_api(models):
+    if isinstance(models, Failure) and _is_no_api(models, needs_list=job.served_model is None):
         raise explain_failure(models, job.base_url, job.key_variable)
     entries = _read_entries(models)
     aliases = (BUNDLED_NAME,) if job.settings.model == "bundled" else ()
@@ -126,12 +126,14 @@ async def _look_around(job: OnlineJob, endpoint: Endpoint, asker: Asker) -> _Lis
     return _Listed(served_model=served, declared=find_declared(entries.get(served), signed if is_for_model else None))
 
 
-def _is_no_api(failure: Failure) -> bool:
+def _is_no_api(failure: Failure, *, needs_list: bool) -> bool:
     """Say whether a list of models that did not come means that nothing can be asked there, now or ever.
 
     Refused with 404, 405 or 501, slow or in another form it is only missing: whether the endpoint answers is seen when
-    it is asked.
+    it is asked. So is one that fails with any 5xx, where somebody has said what the model is called.
     """
+    if not needs_list and (failure.status or 0) >= 500 and not failure.is_long_wait:
+        return False
     if failure.reason is FailureReason.CONTENT_TYPE:
         return "html" in failure.detail
     is_refused = is_fatal(failure) and failure.status != 404

@@ -189,6 +189,13 @@ def test_filters_that_a_server_may_have_by_default_are_switched_off(run, served)
     assert all(PLAIN.items() <= body.items() for body in served.fake.asked)
 
 
+@pytest.mark.parametrize("culprit", ["top_k", "min_p", "logprobs", "seed", "top_p"])
+def test_what_a_refusal_does_not_name_is_found_and_nothing_else_is_left_out(run, served, culprit) -> None:
+    served.fake.refuses, served.fake.names_refused = (culprit,), False
+    _, result = run(max_requests=2)
+    assert [name for name, _ in result["discovered"]["refused"]] == [culprit]
+
+
 def test_what_an_endpoint_refuses_to_be_told_of_filters_is_left_out_and_no_more(run, served) -> None:
     served.fake.refuses = ("min_p",)
     run(max_requests=3)

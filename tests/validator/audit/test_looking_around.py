@@ -34,7 +34,7 @@ def test_ends_before_the_reference_is_loaded(run, served, opener, monkeypatch, h
     monkeypatch.setattr(asker, "FIRST_PAUSE_S", 0.01)
     served.fake.models_handler = handler
     with pytest.raises(kind, match=advice):
-        run()
+        run(served_model=None)
     assert (opener.examiner, served.fake.asked) == (None, [])
 
 
@@ -51,6 +51,13 @@ MISSING = [
 def test_an_endpoint_without_a_list_is_audited(run, served, handler) -> None:
     served.fake.models_handler = handler
     _, result = run(max_requests=2)
+    assert result["requests"] == 2
+
+
+def test_an_endpoint_whose_list_is_broken_is_audited_by_the_name_that_is_given(run, served, monkeypatch) -> None:
+    monkeypatch.setattr(asker, "FIRST_PAUSE_S", 0.01)
+    served.fake.models_handler = answers(500, "oops")
+    _, result = run(max_requests=2, served_model="fake-model")
     assert result["requests"] == 2
 
 

@@ -46,6 +46,7 @@ class FakeEndpoint:
     has_logprobs: bool = True
     has_usage: bool = True
     refuses: tuple[str, ...] = ()
+    names_refused: bool = True
     sampler: str | None = "gumbel-philox-v1"
     key: str | None = None
     delay_s: float = 0.0
@@ -85,7 +86,7 @@ class FakeEndpoint:
             return await self.handler(request)
         for name in self.refuses:
             if name in body:
-                return refuse(400, f"Unrecognized request argument supplied: {name}")
+                return refuse(400, f"Unrecognized request argument supplied: {name}" if self.names_refused else "no")
         if not 0 < body.get("top_p", 1) <= 1:
             return refuse(400, "top_p must be between 0 and 1")
         await asyncio.sleep(self.delay_s)
