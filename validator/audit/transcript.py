@@ -19,7 +19,8 @@ from validator.audit.outcomes import Entry, Origin, build_outcome
 from validator.audit.records import NO_TIMING, Exchange, Missing, ReturnedToken, Timing
 from validator.hostile_json import parse_hostile_json
 
-MAX_LINE_BYTES = 4 * 1024 * 1024
+MAX_LINE_BYTES = 24 * 1024 * 1024
+"""Twice the longest answer that an audit takes: one that is long within its limits must not end it at the journal."""
 MAX_LINES = 100_000
 MAX_FILE_BYTES = 1024 * 1024 * 1024
 MAX_NAMED_LINES = 20

@@ -6,10 +6,12 @@ import math
 import pytest
 
 from scoring.errors import InvalidInput
+from validator.audit.discovery import WANTED_LOGPROBS
+from validator.audit.http_exchange import AskLimits
 from validator.audit.journal import read_journal
-from validator.audit.plan import ProbingPlan
+from validator.audit.plan import MAX_ANSWER_TOKENS, ProbingPlan
 from validator.audit.records import Exchange
-from validator.audit.transcript import load_transcript
+from validator.audit.transcript import MAX_LINE_BYTES, load_transcript
 
 
 def test_goes_on_where_it_was_stopped(run, served, opener, tmp_path) -> None:
@@ -148,3 +150,8 @@ def test_reads_its_own_transcript(run, opener, tmp_path) -> None:
     seen = [outcome for outcome in opener.examiner.outcomes if isinstance(outcome, Exchange)]
     assert [entry.outcome.content for entry in entries] == [exchange.content for exchange in seen]
     assert [entry.outcome.logprobs for entry in entries] == [exchange.logprobs for exchange in seen]
+
+
+def test_the_longest_answer_that_is_taken_fits_into_a_line_of_the_journal() -> None:
+    limits = AskLimits(max_tokens=MAX_ANSWER_TOKENS, logprobs=1 + WANTED_LOGPROBS, is_streamed=True)
+    assert 2 * limits.max_body_bytes <= MAX_LINE_BYTES
