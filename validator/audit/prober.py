@@ -1,7 +1,7 @@
 """Asks the audit's numbered requests: which probe, streamed or whole, and what its answer becomes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from scoring.errors import InvalidInput
@@ -25,7 +25,7 @@ DRAW_AHEAD = 16
 
 class Prober:
     """Turns the numbers of requests into entries. Prompts are drawn ahead in the worker, because a model may write
-    them; whether a request is streamed follows from its seed and from what the endpoint offers.
+    them (`drawn` are there already); whether a request is streamed follows from its seed and what the endpoint offers.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Prober:
         worker: Worker,
         asker: Asker,
         *,
+        drawn: Mapping[int, DrawnProbe],
         asks_greedy: bool = False,
         asks_needles: bool = False,
     ) -> None:
@@ -46,7 +47,7 @@ class Prober:
         self._asker = asker
         self._asks_greedy = asks_greedy
         self._asks_needles = asks_needles
-        self._probes: dict[int, DrawnProbe] = {}
+        self._probes = dict(drawn)
         self._leaves_out = dict(facts.refused)
         self._drawing = asyncio.Lock()
 

@@ -9,9 +9,11 @@ from models.requests import ChatMessage
 from scoring.errors import InvalidInput, Unavailable
 from validator.audit.asked import PLAIN, Asked
 from validator.audit.command import run_audit
+from validator.audit.online import DISCOVERY_PROBES
 from validator.audit.options import AuditOptions
 from validator.audit.outcomes import Entry, Origin
 from validator.audit.plan import ProbingPlan
+from validator.audit.prober import DRAW_AHEAD
 from validator.audit.progress import Progress
 from validator.audit.records import Missing
 
@@ -262,6 +264,12 @@ def test_https_to_a_port_without_tls_is_told(run, served) -> None:
         run(endpoint=url)
 
 
-def test_prompts_are_drawn_in_batches(run, served, opener) -> None:
+def test_prompts_are_drawn_in_batches_the_first_with_those_of_the_first_look(run, served, opener) -> None:
     run(max_requests=40)
-    assert len(opener.source.drawn) <= 4
+    first, *others = opener.source.drawn
+    assert (first, len(others)) == (DISCOVERY_PROBES + DRAW_AHEAD, 2)
+
+
+def test_no_more_prompts_are_drawn_than_there_are_requests(run, served, opener) -> None:
+    run(max_requests=5)
+    assert opener.source.drawn == [DISCOVERY_PROBES + 5]

@@ -76,7 +76,7 @@ def test_nobody_picks_which_requests_are_at_temperature_0(turns, left):
 
 @pytest.mark.parametrize("asks_greedy", [True, False])
 async def test_an_audit_asks_at_temperature_0_in_its_turns_or_not_at_all(asks_greedy, monkeypatch):
-    prober = Prober(PLAN, EndpointFacts(served_model="m"), SOURCE, None, None, asks_greedy=asks_greedy)
+    prober = Prober(PLAN, EndpointFacts(served_model="m"), SOURCE, None, None, drawn={}, asks_greedy=asks_greedy)
     seeds = [PLAN.compute_probe_seed(index) for index in range(PLAN.requests)]
     monkeypatch.setattr(prober, "_probes", dict(enumerate(SOURCE.draw(seeds))))
     zero = [index for index in range(PLAN.requests) if prober.build(index)[1].temperature == 0.0]
