@@ -23,7 +23,7 @@ from models.alternatives import (
 )
 from models.claimed_noise import has_noise, open_claimed_noise
 from models.foreign_text import compute_text_columns
-from models.forward import project_unrounded
+from models.forward import project_alternative
 from models.load import LoadedModel
 from models.reference import CHUNK_POSITIONS, check_reference_request, compute_answer_states, group_by_length
 from models.requests import ChatMessage, ReferenceRequest
@@ -120,7 +120,7 @@ def iterate_logits(
         hidden = compute_answer_states(loaded, [requests[index] for index in group])
         places = [place for index in group for place in _list_places(index, requests[index])]
         for start in range(0, len(places), CHUNK_POSITIONS):
-            logits = project_unrounded(loaded, hidden[start : start + CHUNK_POSITIONS])
+            logits = project_alternative(loaded, hidden[start : start + CHUNK_POSITIONS])
             yield places[start : start + CHUNK_POSITIONS], logits
 
 

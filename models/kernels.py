@@ -119,24 +119,23 @@ def _rank_score(score: float, token: int, winner: int, best: float, second: floa
 def race(
     logits: Logits,
     floor: np.float32,
+    first: NDArray[np.int64],
     temperature: float,
     seed: int,
     position: int,
-    ids: NDArray[np.int64],
     blocks: NDArray[np.uint32],
 ) -> tuple[int, float, float]:
     """Return the winner of a row at a temperature above 0, its score and the second best: -inf if one starts alone.
 
     Scores are float64: the logit plus the product of the temperature and the noise, each operation rounded once. Tokens
-    from `floor` up are scored first. One below, of logit l, needs a noise of at least `(second best - l) / T`: beyond
-    the largest it cannot have it, and otherwise its Philox word says so without a logarithm. `ids` and `blocks` are
-    scratch for the vocabulary and for a quarter of it (rounded up).
+    from `floor` up, whose ids are `first`, are scored first. One below, of logit l, needs a noise of at least
+    `(second best - l) / T`: beyond the largest it cannot have it, and otherwise its Philox word says so without a
+    logarithm. `blocks` is scratch for a quarter of the vocabulary (rounded up).
     """
     size = len(logits)
     k0, k1, c1 = _uint64(seed) & _LOW, _uint64(seed) >> _HALF, _uint64(position)
     winner, best, second = size, -math.inf, -math.inf
-    for place in range(collect_from(logits, floor, ids)):
-        token = ids[place]
+    for token in first:
         if logits[token] > -math.inf:
             words = _run_philox(_uint64(token >> 2), c1, _NONE, _NONE, k0, k1)
             score = np.float64(logits[token]) + temperature * _compute_gumbel(words[token & 3] >> _SHIFT)
@@ -166,43 +165,41 @@ def race(
 
 
 @_compile
-def collect_from(values: Logits, lowest: np.float32, ids: NDArray[np.int64]) -> int:
-    """Write the places of the values that are at least `lowest`, in order; return how many. `ids` has room for all."""
-    found = 0
+def _collect(values: Logits, lowest: np.float32, start: int, ids: NDArray[np.int64], found: int) -> int:
+    """Write to `ids`, from `found` on, `start` and the place of each value that is at least `lowest`."""
     whole = len(values) // GROUP * GROUP
-    for start in range(0, whole, GROUP):
-        group = values[start : start + GROUP]
+    for begin in range(0, whole, GROUP):
+        group = values[begin : begin + GROUP]
         hits = 0
         for place in range(GROUP):
             hits += group[place] >= lowest
         if hits:
             # Without a branch: every place is written, and the wanted ones are not written over.
             for place in range(GROUP):
-                ids[found] = start + place
+                ids[found] = start + begin + place
                 found += group[place] >= lowest
     for place in range(whole, len(values)):
         if values[place] >= lowest:
-            ids[found] = place
+            ids[found] = start + place
             found += 1
     return found
 
 
 @_compile
-def shift_row(logits: Logits, top: np.float32, lowest: np.float32, token: int, shifted: Logits) -> tuple[int, int]:
-    """Write the logits minus `top`, at least `lowest`, to `shifted`.
+def collect_from(values: Logits, lowest: np.float32, ids: NDArray[np.int64]) -> int:
+    """Write the places of the values that are at least `lowest`, in order; return how many. `ids` has room for all."""
+    return _collect(values, lowest, 0, ids, 0)
 
-    Returns how many are larger than the token's, and how many of smaller id are equal to it.
-    """
-    own = max(logits[token] - top, lowest)
+
+@_compile
+def _shift(logits: Logits, top: np.float32, lowest: np.float32, own: np.float32, shifted: Logits) -> int:
+    """Write the logits minus `top`, at least `lowest`, and return how many are larger than `own`."""
     above = 0
     for place in range(len(logits)):
         value = max(logits[place] - top, lowest)
         shifted[place] = value
         above += value > own
-    ties = 0
-    for place in range(token):
-        ties += shifted[place] == own
-    return above, ties
+    return above
 
 
 @intrinsic
@@ -222,42 +219,69 @@ def _raise_two(power: Any) -> Any:
 
 
 @_compile_sums
-def sum_powers(shifted: Logits, sums: NDArray[np.float64]) -> None:
-    """Write the sums of exp(shifted * n / 20) for n in SUMMED_POWERS, and last that of exp(shifted) * shifted.
+def add_powers(part: Logits, sums: NDArray[np.float64]) -> None:
+    """Add the sums of exp(part * n / 20) for n in SUMMED_POWERS, and last that of exp(part) * part.
 
-    exp(shifted / 10) is 2**(n + r), n whole and |r| <= 1/2, with 2**r by its series to r**6 (1.2e-7 at most left out);
-    all others are its powers. `shifted` is between -80 and 0.
+    exp(part / 10) is 2**(n + r), n whole and |r| <= 1/2, with 2**r by its series to r**6 (1.2e-7 at most left out);
+    all others are its powers. At most _TERMS values, between -80 and 0.
     """
+    s14 = s16 = s18 = s20 = s22 = s24 = s28 = product = _float32(0.0)
+    for place in range(len(part)):
+        exponent = part[place] * _LOG2_E_TENTH
+        nearest = _truncate(exponent - _HALF_UNIT)
+        r = exponent - _float32(nearest)
+        series = _L0 + r * (_L1 + r * (_L2 + r * (_L3 + r * (_L4 + r * (_L5 + r * _L6)))))
+        two = series * _raise_two(nearest)
+        four = two * two
+        eight = four * four
+        ten, twelve = eight * two, eight * four
+        twenty = ten * ten
+        s14 += twelve * two
+        s16 += eight * eight
+        s18 += ten * eight
+        s20 += twenty
+        s22 += twelve * ten
+        s24 += twelve * twelve
+        s28 += twenty * eight
+        product += twenty * part[place]
+    sums[0] += s28
+    sums[1] += s24
+    sums[2] += s22
+    sums[3] += s20
+    sums[4] += s18
+    sums[5] += s16
+    sums[6] += s14
+    sums[7] += product
+
+
+@_compile
+def view_row(
+    logits: Logits,
+    top: np.float32,
+    lowest: np.float32,
+    near: np.float32,
+    token: int,
+    shifted: Logits,
+    places: NDArray[np.int64],
+    sums: NDArray[np.float64],
+) -> tuple[int, int, int]:
+    """Write the logits minus `top` (at least `lowest`), the places of those from `near` up, and `add_powers`' sums.
+
+    Returns how many are larger than the token's, how many of smaller id are equal to it, and how many are near. A part
+    of the row is done with while it is in the nearest cache.
+    """
+    own = max(logits[token] - top, lowest)
+    above = found = 0
     sums[:] = 0.0
-    for start in range(0, len(shifted), _TERMS):
+    for start in range(0, len(logits), _TERMS):
         part = shifted[start : start + _TERMS]
-        s14 = s16 = s18 = s20 = s22 = s24 = s28 = product = _float32(0.0)
-        for place in range(len(part)):
-            exponent = part[place] * _LOG2_E_TENTH
-            nearest = _truncate(exponent - _HALF_UNIT)
-            r = exponent - _float32(nearest)
-            series = _L0 + r * (_L1 + r * (_L2 + r * (_L3 + r * (_L4 + r * (_L5 + r * _L6)))))
-            two = series * _raise_two(nearest)
-            four = two * two
-            eight = four * four
-            ten, twelve = eight * two, eight * four
-            twenty = ten * ten
-            s14 += twelve * two
-            s16 += eight * eight
-            s18 += ten * eight
-            s20 += twenty
-            s22 += twelve * ten
-            s24 += twelve * twelve
-            s28 += twenty * eight
-            product += twenty * part[place]
-        sums[0] += s28
-        sums[1] += s24
-        sums[2] += s22
-        sums[3] += s20
-        sums[4] += s18
-        sums[5] += s16
-        sums[6] += s14
-        sums[7] += product
+        above += _shift(logits[start : start + _TERMS], top, lowest, own, part)
+        add_powers(part, sums)
+        found = _collect(part, near, start, places, found)
+    ties = 0
+    for place in range(token):
+        ties += shifted[place] == own
+    return above, ties, found
 
 
 @_compile

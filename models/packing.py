@@ -80,6 +80,25 @@ def get_wide_weight(layer: Any) -> Any:
     return layer.weight_fp32
 
 
+def multiply_bf16(values: Any, weight: Any, bias: Any) -> Any:
+    """Return the products of a linear layer in fp32, for values [..., in] and weights [out, in] that are bf16 widened.
+
+    They lose nothing on the way back, and bf16 instructions add their products in fp32: where a processor has them,
+    oneDNN may use them here, and takes half the time.
+    """
+    import torch
+
+    settings: Any = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    if has_bf16_instructions():
+        # It holds for all threads of a process: one of them runs models.
+        settings.fp32_precision = "bf16"
+    try:
+        return torch.nn.functional.linear(values, weight, bias)
+    finally:
+        settings.fp32_precision = before
+
+
 def _build_packed(layer: Any) -> Any:
     import torch
 

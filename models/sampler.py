@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.kernels import draw_noise, race, run_philox
+from models.kernels import collect_from, draw_noise, race, run_philox
 from models.requests import MAX_SEED
 from scoring.errors import InvalidInput
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]] | np.integer[Any]
 
+NEAR = 10.0
+"""Logit units below the largest logit of a row: what lies there is looked at in more than one way."""
 _FIRST_LOOK = 5.0
 _REACHES = (6.0, 12.0, math.inf)
 
@@ -154,23 +156,35 @@ def find_top(logits: NDArray[np.float32]) -> np.float32:
     return top
 
 
-def find_winner(logits: NDArray[np.float32], seed: int, position: int, temperature: float) -> Winner:
+def find_winner(
+    logits: NDArray[np.float32],
+    seed: int,
+    position: int,
+    temperature: float,
+    near: tuple[np.float32, NDArray[np.int64]] | None = None,
+) -> Winner:
     """Return the seeded winner of one row [vocabulary], exactly, looking only at tokens that can win (`race`).
 
-    Raises what `find_top` raises.
+    `near`, from whoever has looked at the row before, is its largest logit with the ids of all tokens at most NEAR
+    below it. Raises what `find_top` raises.
     """
-    top = find_top(logits)
+    top = find_top(logits) if near is None else near[0]
     if temperature == 0.0:
         best, second = np.sort(np.partition(logits, -2)[-2:])[::-1] if len(logits) > 1 else (logits[0], -np.inf)
         return Winner(token_id=int(logits.argmax()), best=float(best), second=float(second))
     ids, blocks = _scratch.get(len(logits))
     floor = top - np.float32(_FIRST_LOOK * temperature)
-    winner, best, second = race(logits, floor, temperature, seed, position, ids, blocks)
+    if near is None or _FIRST_LOOK * temperature > NEAR - 1.0:
+        first = ids[: collect_from(logits, floor, ids)]
+    else:
+        first = near[1][logits[near[1]] >= floor]
+    winner, best, second = race(logits, floor, first, temperature, seed, position, blocks)
     if second == -np.inf:
         # The second best of a row with a clear favourite is found by looking as far below the other tokens' largest.
         rest = max(part.max(initial=np.float32(-np.inf)) for part in (logits[:winner], logits[winner + 1 :]))
         floor = rest - np.float32(_FIRST_LOOK * temperature)
-        winner, best, second = race(logits, floor, temperature, seed, position, ids, blocks)
+        first = ids[: collect_from(logits, floor, ids)]
+        winner, best, second = race(logits, floor, first, temperature, seed, position, blocks)
     return Winner(token_id=winner, best=best, second=second)
 
 

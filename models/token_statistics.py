@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.kernels import SUMMED_POWERS, collect_from, score_grid, shift_row, sum_powers
+from models.kernels import SUMMED_POWERS, score_grid, view_row
 from models.requests import (
     GRID_TEMPERATURES,
     GRID_TOP_PS,
@@ -24,13 +24,13 @@ from models.requests import (
     ReferenceRequest,
     TokenStatistics,
 )
-from models.sampler import Winner, compute_gumbel_noise, compute_kept_tokens, find_top, find_winner
+from models.sampler import NEAR, Winner, compute_gumbel_noise, compute_kept_tokens, find_top, find_winner
 from scoring.errors import InvalidInput
 from scoring.evidence.channel_ids import GRID_POWERS
 
 Row = NDArray[np.float32]
 
-_NEAR = np.float32(-10.0)
+_NEAR = np.float32(-NEAR)
 _FLOOR = np.float32(-80.0)
 """Lower logits weigh nothing at any temperature; as denormal numbers they would cost ten times as much."""
 _DECIMALS = 6
@@ -63,7 +63,7 @@ def compute_position_statistics(
     """
     view = _RowView(logits, token)
     filtered = _compute_filtered(view, request)
-    margin, gap = _compute_margin(logits, token, request, position, filtered.kept)
+    margin, gap = _compute_margin(view, logits, request, position, filtered.kept)
     return PositionStatistics(
         logprob=filtered.logprob,
         raw_logprob=view.depth - math.log(view.total),
@@ -138,12 +138,15 @@ class _RowView:
         self.scratch = buffers.scratch
         """Free memory, until the next row of this thread."""
         self.token = token
-        self.rank, self.ties_before = shift_row(logits, find_top(logits), _FLOOR, token, self.shifted)
-        self.depth = float(self.shifted[token])
-        near = self.shifted[buffers.places[: collect_from(self.shifted, _NEAR, buffers.places)]]
-        self.near = np.sort(near)[::-1].astype(np.float64)
         self.sums = np.empty(len(GRID_TEMPERATURES) + 1)
-        sum_powers(self.shifted, self.sums)
+        self.top = find_top(logits)
+        self.rank, self.ties_before, count = view_row(
+            logits, self.top, _FLOOR, _NEAR, token, self.shifted, buffers.places, self.sums
+        )
+        self.depth = float(self.shifted[token])
+        self.places = buffers.places[:count]
+        """Ids of the tokens in `near`, by increasing id, until the next row of this thread."""
+        self.near = np.sort(self.shifted[self.places])[::-1].astype(np.float64)
         self.total, self.weighted = float(self.sums[_PLAIN]), float(self.sums[-1])
 
     def compute_mass_before(self, temperature: float) -> float:
@@ -229,23 +232,31 @@ def has_free_noise(request: ReferenceRequest) -> bool:
 
 
 def _compute_margin(
-    logits: Row, token: int, request: ReferenceRequest, position: int, kept: NDArray[np.int64] | None
+    view: _RowView, logits: Row, request: ReferenceRequest, position: int, kept: NDArray[np.int64] | None
 ) -> tuple[float | None, float | None]:
     """Return how far the claimed token is from winning, and how far the winner is from the runner-up."""
     if not (has_noise(request) and has_free_noise(request)):
         return None, None
-    return compute_seeded_margin(logits, token, request, position, kept)
+    return compute_seeded_margin(logits, view.token, request, position, kept, (view.top, view.places))
 
 
 def compute_seeded_margin(
-    logits: Row, token: int, request: ReferenceRequest, position: int, kept: NDArray[Any] | None
+    logits: Row,
+    token: int,
+    request: ReferenceRequest,
+    position: int,
+    kept: NDArray[Any] | None,
+    near: tuple[np.float32, NDArray[np.int64]] | None = None,
 ) -> tuple[float, float]:
-    """Return margin and gap of a claimed token under raw logits; `kept`: the ids that the filter left (None: all)."""
+    """Return margin and gap of a claimed token under raw logits; `kept`: the ids that the filter left (None: all).
+
+    `near` is as in `find_winner`, of all tokens.
+    """
     if kept is not None:
         allowed = np.full_like(logits, -np.inf)
         allowed[kept] = logits[kept]
-        logits = allowed
-    winner = find_winner(logits, request.seed or 0, position, request.temperature)
+        logits, near = allowed, None
+    winner = find_winner(logits, request.seed or 0, position, request.temperature, near)
     return winner.best - _compute_score(logits, token, request, position, winner), winner.best - winner.second
 
 

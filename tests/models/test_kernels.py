@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.kernels import SUMMED_POWERS, collect_from, race, score_grid, shift_row, sum_powers
+from models.kernels import SUMMED_POWERS, add_powers, collect_from, race, score_grid, view_row
 from models.sampler import compute_gumbel_noise, philox4x32_10
 
 SIZES = [1, 2, 3, 4, 5, 63, 64, 65, 127, 1023, 1030, 4099]
@@ -27,13 +27,14 @@ def draw_words(seed, position, size):
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 2.0])
 def test_a_race_has_the_same_end_from_whatever_logit_it_starts(size, temperature):
     row, seed = build_row(size), 2**40 + 77
-    memory = np.empty(size, np.int64), np.empty(-(-size // 4), np.uint32)
+    blocks = np.empty(-(-size // 4), np.uint32)
     floors = {np.sort(row)[max(min(place, size - 2), 0)] for place in (0, size // 3, size // 2, size)}
     for position in range(12):
         scores = row.astype(np.float64) + temperature * compute_gumbel_noise(seed, position, np.arange(size))
         expected = (int(scores.argmax()), float(scores.max()), float(np.sort(scores)[-2]) if size > 1 else -math.inf)
         for floor in floors:
-            assert race(row, floor, temperature, seed, position, *memory) == expected
+            first = np.flatnonzero(row >= floor)
+            assert race(row, floor, first, temperature, seed, position, blocks) == expected
 
 
 @pytest.mark.parametrize("lead", [0.0, 0.5, -0.5])
@@ -44,12 +45,13 @@ def test_of_equal_scores_the_smallest_id_wins_wherever_it_is_found(lead):
     pairs = [(token, place_of[value - lead]) for token, value in enumerate(noise.tolist()) if value - lead in place_of]
     pairs = [pair for pair in pairs if pair[0] < pair[1] and noise[list(pair)].min() > 0.0]
     assert pairs
-    memory = np.empty(4000, np.int64), np.empty(1000, np.uint32)
+    blocks = np.empty(1000, np.uint32)
     for first, other in pairs:
         row = np.full(4000, -60.0, np.float32)
         row[lowest], row[first], row[other] = 8.9, 8.0, 8.0 + lead
         for floor in (7.0, 8.25, 8.75):
-            winner, best, second = race(row, np.float32(floor), 1.0, 5, 0, *memory)
+            near = np.flatnonzero(row >= np.float32(floor))
+            winner, best, second = race(row, np.float32(floor), near, 1.0, 5, 0, blocks)
             assert (winner, best, second) == (first, 8.0 + noise[first], best)
 
 
@@ -66,31 +68,48 @@ def test_collecting_gives_the_places_in_order(size):
         assert ids[: collect_from(row, lowest, ids)].tolist() == np.flatnonzero(row >= lowest).tolist()
 
 
+def view(row, token=0, lowest=-80.0, near=-2.0):
+    """Return what `view_row` does and what it has written."""
+    shifted, places, sums = (
+        np.empty(len(row), np.float32),
+        np.empty(len(row), np.int64),
+        np.empty(len(SUMMED_POWERS) + 1),
+    )
+    told = view_row(row, row.max(), np.float32(lowest), np.float32(near), token, shifted, places, sums)
+    return told, shifted, places[: told[2]], sums
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_shifted_row_knows_the_place_of_its_token(size):
-    row, shifted = build_row(size), np.empty(size, np.float32)
+    row = build_row(size)
     expected = np.maximum(row - row.max(), np.float32(-4.0))
     for token in {0, size // 2, size - 1}:
-        above, ties = shift_row(row, row.max(), np.float32(-4.0), token, shifted)
+        (above, ties, _), shifted, _, _ = view(row, token, lowest=-4.0)
         assert shifted.tolist() == expected.tolist()
         assert above == (expected > expected[token]).sum()
         assert ties == (expected[:token] == expected[token]).sum()
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_a_row_knows_the_places_near_its_maximum(size):
+    row = build_row(size)
+    for near in (0.0, -2.0, -99.0):
+        assert view(row, near=near)[2].tolist() == np.flatnonzero(row - row.max() >= near).tolist()
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_sums_are_those_of_each_power(size):
     row = build_row(size)
-    shifted, sums = row - row.max(), np.empty(len(SUMMED_POWERS) + 1)
-    sum_powers(shifted, sums)
-    exact = shifted.astype(np.float64)
+    *_, sums = view(row)
+    exact = (row - row.max()).astype(np.float64)
     assert sums[:-1] == pytest.approx([np.exp(exact * power / 20).sum() for power in SUMMED_POWERS], rel=1e-5)
     assert sums[-1] == pytest.approx((np.exp(exact) * exact).sum(), rel=1e-5, abs=1e-6)
 
 
 def test_one_weight_is_that_of_its_logit_at_every_depth():
-    sums = np.empty(len(SUMMED_POWERS) + 1)
     for depth in np.linspace(-60.0, 0.0, 2001).astype(np.float32):
-        sum_powers(np.array([depth]), sums)
+        sums = np.zeros(len(SUMMED_POWERS) + 1)
+        add_powers(np.array([depth]), sums)
         assert sums[:-1] == pytest.approx([math.exp(depth * power / 20) for power in SUMMED_POWERS], rel=1.5e-5)
 
 
