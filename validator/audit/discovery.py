@@ -108,20 +108,19 @@ class Discovery:
         return [name for name in OPTIONAL if name not in self._refused]
 
     async def _restore(self, guessed: Sequence[str], first: Answered) -> Answered:
-        """Send again what was left out for a refusal that named nothing, one at a time; return the last answer.
+        """Send again, in one request, what was left out for refusals that named nothing; return the last answer.
 
-        What was left out last is what made the difference.
+        Not what was left out last: that is what made the difference. Refused once more, all of it stays out.
         """
         last = next(reversed(self._refused), None)
-        for name in guessed:
-            if name == last:
-                continue
-            detail = self._refused.pop(name)
-            found = await self._send(self._probes[0])
-            if isinstance(found, Reply):
-                first = self._read(self._probes[0], found)
-            else:
-                self._refused[name] = detail
+        without = {name: said for name, said in self._refused.items() if name == last or name not in guessed}
+        if len(without) == len(self._refused):
+            return first
+        before, self._refused = self._refused, without
+        found = await self._send(self._probes[0])
+        if isinstance(found, Reply):
+            return self._read(self._probes[0], found)
+        self._refused = before
         return first
 
     async def _ask(self, asked: Asked) -> Answered | None:

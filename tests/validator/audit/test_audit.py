@@ -198,6 +198,15 @@ def test_what_a_refusal_does_not_name_is_found_and_nothing_else_is_left_out(run,
     assert [name for name, _ in result["discovered"]["refused"]] == [culprit]
 
 
+def test_what_two_refusals_are_about_that_name_nothing_stays_out_and_costs_one_request_more(run, served) -> None:
+    served.fake.refuses, served.fake.names_refused = ("min_p", "seed"), False
+    _, result = run(max_requests=2)
+    refused = [name for name, _ in result["discovered"]["refused"]]
+    assert set(refused) >= {"min_p", "seed"}
+    # All of them one by one, the first that is answered, and all but the last once more.
+    assert [body.keys() >= {"min_p"} for body in served.fake.asked[: len(refused) + 2]].count(True) == 3
+
+
 def test_what_an_endpoint_refuses_to_be_told_of_filters_is_left_out_and_no_more(run, served) -> None:
     served.fake.refuses = ("min_p",)
     run(max_requests=3)
