@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.kernels import NOISE_MAX
 from models.sampler import (
+    NEAR,
     compute_gumbel_noise,
     compute_kept_tokens,
     filter_logits,
@@ -164,6 +165,8 @@ def test_pruned_search_of_a_whole_vocabulary_finds_what_all_the_noise_gives(seed
     winner = find_winner(logits, seed, 7, temperature)
     assert (winner.token_id, winner.best) == (scores.argmax(), scores.max())
     assert winner.second == np.sort(scores)[-2]
+    near = logits.max(), np.flatnonzero(logits >= logits.max() - np.float32(NEAR))
+    assert find_winner(logits, seed, 7, temperature, near) == winner
 
 
 def test_pruned_search_finds_a_winner_that_only_a_very_rare_noise_lifts():

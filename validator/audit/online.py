@@ -164,7 +164,7 @@ class _FirstProbes:
 
 
 async def _draw_first(job: OnlineJob, plan: ProbingPlan, worker: Worker, screen: Screen) -> _FirstProbes:
-    """Draw all of them together: three prompts alone take a model half as long to write as twenty."""
+    """Draw all of them together: a batch takes a model as long as its longest prompt, and two take that twice."""
     screen.note("drawing prompts")
     seeds = [plan.compute_discovery_seed(index) for index in range(DISCOVERY_PROBES)]
     first = range(min(DRAW_AHEAD, plan.requests))

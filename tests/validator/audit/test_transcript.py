@@ -1,23 +1,18 @@
 """Transcripts: what is read, what is refused with its line and reason, and that writing and reading agree."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.activation_format import ActivationProof
 from models.requests import ChatMessage
 from scoring.errors import InvalidInput, Unavailable
 from validator.audit import transcript
-from validator.audit.asked import Asked
-from validator.audit.outcomes import Entry, Origin
-from validator.audit.records import Exchange, Missing, ReturnedLogprob, ReturnedToken, Timing
+from validator.audit.outcomes import Entry
+from validator.audit.records import Exchange, Missing
 from validator.audit.transcript import (
-    build_document,
-    encode_document,
     load_transcript,
     parse_document,
     parse_entry,
@@ -305,95 +300,6 @@ def test_nothing_is_drawn_on_a_transcripts_word() -> None:
     line = {**LINE, "audit": {"probe_seed": "0x" + "00" * 32, "stratum": "prose"}}
     found = read(line).outcome
     assert (found.is_drawn, found.stratum) == (False, None)
-
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-TOKENS = st.builds(
-    ReturnedToken,
-    text=TEXT,
-    logprob=st.floats(-1e4, 0),
-    data=st.none() | st.binary(max_size=4),
-    token_id=st.none() | st.integers(0, 2**31 - 1),
-)
-LOGPROB_ROWS = st.builds(ReturnedLogprob, chosen=TOKENS, top=st.lists(TOKENS, max_size=3).map(tuple))
-TIMES = st.none() | st.floats(0, 1e6)
-
-
-@st.composite
-def entries(draw) -> Entry:
-    asked = draw(
-        st.builds(
-            Asked,
-            messages=st.lists(
-                st.builds(ChatMessage, role=st.sampled_from(["system", "user", "assistant"]), content=TEXT), min_size=1
-            ).map(tuple),
-            max_tokens=st.integers(8, 4096),
-            temperature=st.floats(0, 2),
-            top_p=st.floats(0.01, 1),
-            top_k=st.integers(0, 100),
-            seed=st.integers(0, 2**53 - 1),
-            stop=st.lists(TEXT.filter(bool), max_size=2).map(tuple),
-            is_streamed=st.booleans(),
-            plain=st.sampled_from([(), ("min_p",), ("min_p", "repetition_penalty")]),
-        )
-    )
-    origin = Origin(
-        index=0,
-        sampler=draw(st.sampled_from(["none", "gumbel-philox-v1"])),
-        probe_seed=draw(st.none() | st.binary(min_size=32, max_size=32)),
-        stratum=draw(st.none() | st.just("prose")),
-    )
-    timing = Timing(first_token_ms=draw(TIMES), total_ms=draw(TIMES))
-    if draw(st.booleans()):
-        missing = Missing(
-            index=0, reason="timeout", detail=draw(TEXT), is_provider_fault=draw(st.booleans()), timing=timing
-        )
-        return Entry(origin=replace(origin, sampler="none"), asked=asked, outcome=missing)
-    logprobs = draw(st.none() | st.lists(LOGPROB_ROWS, min_size=1, max_size=3).map(tuple))
-    token_ids = draw(st.lists(st.integers(0, 2**31 - 1), max_size=5).map(tuple))
-    exchange = Exchange(
-        index=0,
-        messages=asked.messages,
-        max_tokens=asked.max_tokens,
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        top_k=asked.top_k,
-        seed=asked.seed,
-        sampler=origin.sampler,
-        is_drawn=False,
-        stratum=None,
-        content=draw(TEXT),
-        token_ids=token_ids,
-        logprobs=logprobs,
-        finish_reason=draw(st.sampled_from(["stop", "length"])),
-        prompt_tokens=draw(st.none() | st.integers(0, 999)),
-        completion_tokens=draw(st.none() | st.integers(0, 999)),
-        stop=asked.stop,
-        timing=timing,
-        is_streamed=asked.is_streamed,
-        answered_model=draw(st.none() | TEXT),
-        receipt=draw(st.none() | st.just(b'{"receipt":{"counter":1}}')),
-        proofs=draw(st.none() | st.just((ActivationProof(modulus=65497, coefficients=(1, 2)),))),
-        probe_seed=origin.probe_seed,
-    )
-    return Entry(origin=origin, asked=asked, outcome=exchange)
-
-
-@given(entries())
-def test_what_is_written_is_what_is_read(entry: Entry) -> None:
-    again = parse_entry(parse_document(encode_document(build_document(entry, "m"))), [])
-    # "token_id:9" is how some servers write an id; as a text of its own it cannot come back.
-    assert again == entry
-
-
-@given(st.binary(max_size=200) | st.text().map(str.encode))
-def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
-    try:
-        entry = parse_entry(parse_document(data), [])
-    except InvalidInput as error:
-        assert str(error)
-    else:
-        assert entry.origin.index == 0
 
 
 JSON = st.recursive(
