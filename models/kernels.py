@@ -285,50 +285,69 @@ def view_row(
 
 
 @_compile
-def _raise(value: float, power: int) -> float:
-    """Return value**power for a power below 16: in a loop several times faster than the operator."""
-    two = value * value
-    four = two * two
-    result = value if power & 1 else 1.0
-    if power & 2:
-        result *= two
-    if power & 4:
-        result *= four
-    return result * four * four if power & 8 else result
+def add_powers_above(shifted: Logits, own: float, scratch: Logits, sums: NDArray[np.float64]) -> None:
+    """Add `add_powers`' sums of the values that are larger than `own`. `scratch` has room for all of them."""
+    found = 0
+    for place in range(len(shifted)):
+        scratch[found] = shifted[place]
+        found += shifted[place] > own
+    for start in range(0, found, _TERMS):
+        add_powers(scratch[start : min(start + _TERMS, found)], sums)
+
+
+@_compile
+def _sum_masses(near: NDArray[np.float64], masses: NDArray[np.float64]) -> None:
+    """Write the sums of the first 0, 1, ... weights for each of SUMMED_POWERS, of `near` as in `score_grid`."""
+    masses[:, 0] = 0.0
+    s14 = s16 = s18 = s20 = s22 = s24 = s28 = 0.0
+    for place in range(len(near)):
+        two = near[place]
+        four = two * two
+        eight = four * four
+        ten, twelve = eight * two, eight * four
+        s14 += twelve * two
+        s16 += eight * eight
+        s18 += ten * eight
+        s20 += ten * ten
+        s22 += twelve * ten
+        s24 += twelve * twelve
+        s28 += twelve * eight * eight
+        masses[0, place + 1], masses[1, place + 1], masses[2, place + 1] = s28, s24, s22
+        masses[3, place + 1], masses[4, place + 1], masses[5, place + 1] = s20, s18, s16
+        masses[6, place + 1] = s14
 
 
 @_compile
 def score_grid(
     near: NDArray[np.float64],
-    powers: NDArray[np.int64],
     top_ps: NDArray[np.float64],
     totals: NDArray[np.float64],
     far: NDArray[np.float64],
     depth: float,
     rank: int,
     ties: int,
+    masses: NDArray[np.float64],
     scores: NDArray[np.float64],
 ) -> None:
     """Write the claimed token's log-probability [powers, top_ps] at temperatures 20 / power, -inf where it is cut.
 
-    `powers` are even. `near` are exp(shifted / 10) of the tokens near the maximum, by decreasing value: a border below
-    them is put at the wanted mass itself. `totals` are the sums over all tokens. Before the claimed token, at `depth`,
-    stand `rank` larger ones, of the mass `far` where these are not all near, and `ties` of its own size.
+    The powers are SUMMED_POWERS. `near` are exp(shifted / 10) of the tokens near the maximum, by decreasing value: a
+    border below them is put at the wanted mass itself. `totals` are the sums over all tokens. Before the claimed token,
+    at `depth`, stand `rank` larger ones, of the mass `far` where these are not all near, and `ties` of its own size.
+    `masses` is scratch, for each power at least one more than the tokens in `near`.
     """
-    masses = np.empty(len(near) + 1)
-    for row in range(len(powers)):
-        masses[0] = 0.0
-        for place in range(len(near)):
-            masses[place + 1] = masses[place] + _raise(near[place], powers[row] // 2)
-        own = depth * powers[row] / 20
+    count = len(near)
+    _sum_masses(near, masses)
+    for row in range(len(SUMMED_POWERS)):
+        own = depth * SUMMED_POWERS[row] / 20
         weight = math.exp(own)
-        before = far[row] if rank > len(near) else masses[rank]
+        before = far[row] if rank > count else masses[row, rank]
         for column in range(len(top_ps)):
             wanted, is_cut = top_ps[column] * totals[row], False
             mass = wanted
             if top_ps[column] < 1.0:
                 is_cut = before + ties * weight >= wanted
-                crossing = np.searchsorted(masses, wanted)
-                if crossing < len(masses):
-                    mass = masses[crossing]
+                crossing = np.searchsorted(masses[row, : count + 1], wanted)
+                if crossing <= count:
+                    mass = masses[row, crossing]
             scores[row, column] = -math.inf if is_cut else own - math.log(max(mass, weight))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.kernels import SUMMED_POWERS, score_grid, view_row
+from models.kernels import SUMMED_POWERS, add_powers_above, score_grid, view_row
 from models.requests import (
     GRID_TEMPERATURES,
     GRID_TOP_PS,
@@ -35,7 +35,7 @@ _FLOOR = np.float32(-80.0)
 """Lower logits weigh nothing at any temperature; as denormal numbers they would cost ten times as much."""
 _DECIMALS = 6
 _PLAIN = GRID_TEMPERATURES.index(1.0)
-_POWERS, _TOP_PS = np.array(GRID_POWERS), np.array(GRID_TOP_PS)
+_TOP_PS = np.array(GRID_TOP_PS)
 assert GRID_POWERS == SUMMED_POWERS
 
 
@@ -116,6 +116,7 @@ class _Buffers(threading.local):
             self._size = size
             self.shifted, self.scratch = np.empty((2, size), np.float32)
             self.places = np.empty(size, np.int64)
+            self.masses = np.empty((len(GRID_POWERS), size + 1))
         return self
 
 
@@ -137,6 +138,7 @@ class _RowView:
         self.shifted = buffers.shifted
         self.scratch = buffers.scratch
         """Free memory, until the next row of this thread."""
+        self._masses = buffers.masses
         self.token = token
         self.sums = np.empty(len(GRID_TEMPERATURES) + 1)
         self.top = find_top(logits)
@@ -148,28 +150,26 @@ class _RowView:
         """Ids of the tokens in `near`, by increasing id, until the next row of this thread."""
         self.near = np.sort(self.shifted[self.places])[::-1].astype(np.float64)
         self.total, self.weighted = float(self.sums[_PLAIN]), float(self.sums[-1])
+        self._far = np.zeros(len(self.sums))
+        if self.rank > count:
+            add_powers_above(self.shifted, self.depth, self.scratch, self._far)
 
     def compute_mass_before(self, temperature: float) -> float:
         """Return the sum of exp(shifted / T) over the tokens ordered before the claimed one."""
-        if self.rank <= len(self.near):
+        if temperature == 1.0 and self.rank > len(self.near):
+            above = float(self._far[_PLAIN])
+        elif self.rank <= len(self.near):
             above = float(np.exp(self.near[: self.rank] / temperature).sum())
         else:
-            above = self._sum_above(temperature)
+            larger = self.shifted[self.shifted > self.shifted[self.token]]
+            above = float(np.exp(larger / np.float32(temperature)).sum())
         return above + self.ties_before * math.exp(self.depth / temperature)
-
-    def _sum_above(self, temperature: float) -> float:
-        larger = self.shifted[self.shifted > self.shifted[self.token]]
-        return float(np.exp(larger / np.float32(temperature)).sum())
 
     def compute_grid(self) -> tuple[float, ...]:
         """Return the log-probabilities of the claimed token at each point of the grid (-inf outside of a top-p set)."""
-        far = np.zeros(len(GRID_TEMPERATURES))
-        if self.rank > len(self.near):
-            far[:] = [self._sum_above(temperature) for temperature in GRID_TEMPERATURES]
         scores = np.empty((len(GRID_TEMPERATURES), len(GRID_TOP_PS)))
-        score_grid(
-            np.exp(self.near * 0.1), _POWERS, _TOP_PS, self.sums, far, self.depth, self.rank, self.ties_before, scores
-        )
+        near = np.exp(self.near * 0.1)
+        score_grid(near, _TOP_PS, self.sums, self._far, self.depth, self.rank, self.ties_before, self._masses, scores)
         return tuple(scores.ravel().tolist())
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.kernels import SUMMED_POWERS, add_powers, collect_from, race, score_grid, view_row
+from models.kernels import SUMMED_POWERS, add_powers, add_powers_above, collect_from, race, score_grid, view_row
 from models.sampler import compute_gumbel_noise, philox4x32_10
 
 SIZES = [1, 2, 3, 4, 5, 63, 64, 65, 127, 1023, 1030, 4099]
@@ -113,23 +113,48 @@ def test_one_weight_is_that_of_its_logit_at_every_depth():
         assert sums[:-1] == pytest.approx([math.exp(depth * power / 20) for power in SUMMED_POWERS], rel=1.5e-5)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_sums_above_a_value_leave_out_what_is_not_larger(size):
+    shifted = build_row(size) - np.float32(20.0)
+    for own in (-99.0, float(np.median(shifted)), float(shifted.max())):
+        sums, larger = np.zeros(len(SUMMED_POWERS) + 1), shifted[shifted > own].astype(np.float64)
+        add_powers_above(shifted, own, np.empty_like(shifted), sums)
+        assert sums[:-1] == pytest.approx([np.exp(larger * power / 20).sum() for power in SUMMED_POWERS], rel=1e-5)
+
+
+def score(near, top_ps, total, far=0.0, depth=0.0, rank=0, ties=0):
+    """Return what `score_grid` writes, with the same total and far mass for each power."""
+    scores = np.empty((len(SUMMED_POWERS), len(top_ps)))
+    totals, fars = np.full((2, len(SUMMED_POWERS) + 1), [[total], [far]])
+    masses = np.empty((len(SUMMED_POWERS), len(near) + 1))
+    score_grid(near, np.array(top_ps), totals, fars, depth, rank, ties, masses, scores)
+    return scores
+
+
 @pytest.mark.parametrize("ties", [0, 1, 3])
 @pytest.mark.parametrize("rank", [0, 1, 4])
 def test_a_token_is_cut_when_what_stands_before_it_reaches_the_wanted_mass(rank, ties):
     # Eight equal tokens: `rank` and `ties` of them stand before the claimed one, so that 1/8 of the mass is a step.
-    near, powers = np.ones(8), np.array([20])
     for steps in range(1, 9):
-        top_ps, scores = np.array([steps / 8]), np.empty((1, 1))
-        score_grid(near, powers, top_ps, np.array([8.0]), np.zeros(1), 0.0, rank, ties, scores)
+        scores = score(np.ones(8), [steps / 8], 8.0, rank=rank, ties=ties)
         is_kept = rank + ties < steps or steps == 8
-        assert scores[0, 0] == pytest.approx(-math.log(steps) if is_kept else -math.inf)
+        assert scores[:, 0] == pytest.approx(-math.log(steps) if is_kept else -math.inf)
+
+
+def test_a_set_is_cut_at_the_token_whose_mass_at_that_power_reaches_what_is_wanted():
+    near = np.exp(np.array([0.0, -0.1, -0.3, -0.3, -0.9]))
+    for row, power in enumerate(SUMMED_POWERS):
+        masses = np.cumsum(near ** (power / 2))
+        for top_p in (0.3, 0.6, 0.9):
+            crossing = masses[np.searchsorted(masses, top_p * masses[-1])]
+            scores = score(near, [top_p], masses[-1], depth=0.0)
+            assert scores[row, 0] == pytest.approx(-math.log(crossing))
 
 
 def test_a_token_far_from_the_maximum_stands_behind_the_mass_that_is_given():
-    near, powers, top_ps = np.ones(2), np.array([20]), np.array([1.0, 0.9, 0.5])
     for far, cut in ((6.0, [False, False, True]), (9.5, [False, True, True])):
-        scores = np.empty((1, 3))
-        score_grid(near, powers, top_ps, np.array([10.0]), np.array([far]), -12.0, 5, 0, scores)
-        assert np.isneginf(scores[0]).tolist() == cut
-        assert scores[0, 0] == pytest.approx(-12.0 - math.log(10.0))
-        assert cut[1] or scores[0, 1] == pytest.approx(-12.0 - math.log(9.0))
+        scores = score(np.ones(2), [1.0, 0.9, 0.5], 10.0, far=far, depth=-12.0, rank=5)
+        for power, row in zip(SUMMED_POWERS, scores, strict=True):
+            assert np.isneginf(row).tolist() == cut
+            assert row[0] == pytest.approx(-12.0 * power / 20 - math.log(10.0))
+            assert cut[1] or row[1] == pytest.approx(-12.0 * power / 20 - math.log(9.0))
