@@ -7,8 +7,10 @@ second run only does what is missing. `--report` makes the table from what is th
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -139,12 +141,11 @@ def measure_rows(
     named: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Result]:
     """Return the results of every row and channel that can be measured, in the order of the table."""
-    return [
-        result
-        for row in ROWS
-        for channel in channels
-        if (result := measure_row(row, channel, profile, pools, honest, trials, named)) is not None
-    ]
+    cases = [(row, channel) for row in ROWS for channel in channels]
+    # Nearly all of it is numpy's work on large arrays, which other threads need not wait for.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda case: measure_row(*case, profile, pools, honest, trials, named), cases)
+        return [result for result in results if result is not None]
 
 
 def measure_costs(profile: ToleranceProfile, channels: Sequence[str], answers: Sequence[Answered]) -> dict[str, float]:
@@ -204,7 +205,7 @@ def measure_row(
     plan = build_plan(profile, channel, [sibling] if sibling else [])
     if plan is None or not is_told(plan, pool):
         return None
-    gains = np.concatenate([compute_gain_table(plan, pool.units), compute_gain_table(plan, honest.units)])
+    gains = compute_gain_table(plan, [*pool.units, *(honest.units if row.name in MIXED_ROWS else [])])
     generator = np.random.default_rng(20261125)
     length = LONGEST + row.honest_requests
     order = np.array(

@@ -33,25 +33,32 @@ def compute_gain_table(plan: AuditPlan, units: list[Unit]) -> Floats:
 
 
 def follow_lives(plan: AuditPlan, gains: Floats, order: NDArray[np.int64], log_threshold: float) -> Lives:
-    """Follow lives [lives, requests] of indices into `gains`, each until its threshold or its end."""
+    """Follow lives [lives, requests] of indices into `gains`, each until its threshold or its end.
+
+    A life's largest wealth is that of its requests until then.
+    """
     parts, lines = np.array(plan.log_parts), plan.get_lines()
     early = np.zeros((len(order), len(lines.log_e)))
     late = np.full_like(early, -np.inf)
     reached = np.full(len(order), np.inf)
     largest = np.zeros(len(order))
+    alive = np.arange(len(order))
     for step in range(order.shape[1]):
         block, place = divmod(step, START_BLOCK)
         if place == 0 and block > 0:
             late = np.logaddexp(late, -math.log(block * (block + 1)))
-        fresh = gains[order[:, step]]
+        fresh = gains[order[alive, step]]
         early += fresh
         late += fresh
         cash = -math.log((step + 1) // START_BLOCK + 1)
         later = np.logaddexp(_mix(parts, _find_least(lines, late)), cash) + math.log(1 - EARLY_PART)
         wealth = np.logaddexp(_mix(parts, _find_least(lines, early)) + math.log(EARLY_PART), later)
-        largest = np.maximum(largest, wealth)
-        reached = np.where(np.isinf(reached) & (wealth >= log_threshold), step + 1, reached)
-        if np.isfinite(reached).all():
+        largest[alive] = np.maximum(largest[alive], wealth)
+        ends = wealth >= log_threshold
+        if ends.any():
+            reached[alive[ends]] = step + 1
+            alive, early, late = alive[~ends], early[~ends], late[~ends]
+        if not len(alive):
             break
     return Lives(reached=reached, largest=largest)
 

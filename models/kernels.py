@@ -128,7 +128,7 @@ def race(
     """Return the winner of a row at a temperature above 0, its score and the second best: -inf if one starts alone.
 
     Scores are float64: the logit plus the product of the temperature and the noise, each operation rounded once. Tokens
-    from `floor` up, whose ids are `first`, are scored first. One below, of logit l, needs a noise of at least
+    from `floor` up, whose ids are among `first`, are scored first. One below, of logit l, needs a noise of at least
     `(second best - l) / T`: beyond the largest it cannot have it, and otherwise its Philox word says so without a
     logarithm. `blocks` is scratch for a quarter of the vocabulary (rounded up).
     """
@@ -136,7 +136,7 @@ def race(
     k0, k1, c1 = _uint64(seed) & _LOW, _uint64(seed) >> _HALF, _uint64(position)
     winner, best, second = size, -math.inf, -math.inf
     for token in first:
-        if logits[token] > -math.inf:
+        if logits[token] >= floor and logits[token] > -math.inf:
             words = _run_philox(_uint64(token >> 2), c1, _NONE, _NONE, k0, k1)
             score = np.float64(logits[token]) + temperature * _compute_gumbel(words[token & 3] >> _SHIFT)
             winner, best, second = _rank_score(score, token, winner, best, second)

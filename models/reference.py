@@ -1,7 +1,7 @@
 """The teacher-forced reference pass: claimed answers in, per-token statistics out, logits never.
 
 Answers are sorted by length and padded on the right, so that causal attention needs no mask; the projection to the
-vocabulary runs over a few dozen positions at a time, which bounds the memory whatever the batch. The statistics of
+vocabulary runs over some positions at a time, which bounds the memory whatever the batch. The statistics of
 these positions are shared out over as many threads as torch has (numpy lets go of the interpreter on long rows).
 """
 
@@ -26,7 +26,8 @@ from models.token_statistics import (
 from scoring.errors import InvalidInput
 
 BATCH_TOKENS = 2048
-CHUNK_POSITIONS = 64
+CHUNK_POSITIONS = 128
+"""With half as many, the projection takes a fifth longer: weights are read for each chunk. 25 MB of 49,152 logits."""
 
 
 def score_batch(loaded: LoadedModel, items: Sequence[ReferenceRequest]) -> list[TokenStatistics]:

@@ -177,7 +177,7 @@ def find_winner(
     if near is None or _FIRST_LOOK * temperature > NEAR - 1.0:
         first = ids[: collect_from(logits, floor, ids)]
     else:
-        first = near[1][logits[near[1]] >= floor]
+        first = near[1]
     winner, best, second = race(logits, floor, first, temperature, seed, position, blocks)
     if second == -np.inf:
         # The second best of a row with a clear favourite is found by looking as far below the other tokens' largest.
