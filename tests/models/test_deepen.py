@@ -156,7 +156,7 @@ def test_an_empty_deepening_is_no_success(monkeypatch, tmp_path):
     monkeypatch.setattr(deepen, "gather", lambda *given, **more: None)
     monkeypatch.setattr(deepen, "measure_cells_of", lambda *given: {})
     with pytest.raises(InvalidInput, match="nothing was measured"):
-        deepen_profile(AuditCalibration(), SHIPPED, tmp_path / "p", tmp_path / "work")
+        deepen_profile(AuditCalibration(), SHALLOW, tmp_path / "p", tmp_path / "work")
     assert not (tmp_path / "p").exists()
 
 
