@@ -44,11 +44,12 @@ def test_on_another_machine_than_the_profile_s_nothing_is_of_slash_grade_and_it_
 
 
 def test_a_profile_without_any_slash_grade_bound_is_called_a_development_one() -> None:
+    few = MIN_REQUESTS - 1
     cells = tuple(
-        replace(cell, measurements=tuple(replace(item, n=item.n // 2) for item in cell.measurements))
+        replace(cell, requests=few, measurements=tuple(replace(item, n=few) for item in cell.measurements))
         for cell in SHIPPED.cells
     )
-    found = calibrate(profile=replace(SHIPPED, cells=cells))
+    found = calibrate(profile=replace(SHIPPED, cells=cells, development=True))
     assert found.describe().startswith("DEVELOPMENT, good for showing and not for taking stake: ")
     assert found.describe().endswith(f"asked for are {MIN_REQUESTS} each")
 
@@ -82,7 +83,7 @@ def test_without_a_profile_other_models_have_the_wide_bounds() -> None:
 
 
 def test_the_shipped_profile_says_how_many_requests_are_behind_it() -> None:
-    assert calibrate().describe().startswith("bf16<-bf16-64 (7048 honest requests, 512 behind some bounds)")
+    assert calibrate().describe().startswith("bf16<-bf16-64 (9544 honest requests, 5000 behind some bounds)")
 
 
 def test_without_a_profile_bounds_are_wide_and_nothing_is_of_slash_grade() -> None:

@@ -82,7 +82,15 @@ def test_a_signed_profile_says_who_vouches_for_it(signature, capsys):
     assert main(["model", "verify-profile", str(SHIPPED), "--signature", str(signature)]) == 0
     said = capsys.readouterr().out
     assert address_of(KEY).hex() in said
-    assert "no: development" in said
+    assert re.search(r"may slash +yes", said)
+
+
+def test_a_signed_profile_of_few_requests_says_that_it_may_not_slash(tmp_path, capsys):
+    path = SHIPPED.parent / "bundled_vllm.json"
+    signature = tmp_path / "vllm.sig"
+    signature.write_bytes(sign_profile(ToleranceProfile.decode(path.read_bytes()), KEY).encode())
+    assert main(["model", "verify-profile", str(path), "--signature", str(signature)]) == 0
+    assert "no: development" in capsys.readouterr().out
 
 
 def test_a_signature_is_of_one_profile(signature, tmp_path, capsys):
