@@ -156,10 +156,10 @@ class _RowView:
 
     def compute_mass_before(self, temperature: float) -> float:
         """Return the sum of exp(shifted / T) over the tokens ordered before the claimed one."""
-        if temperature == 1.0 and self.rank > len(self.near):
-            above = float(self._far[_PLAIN])
-        elif self.rank <= len(self.near):
+        if self.rank <= len(self.near):
             above = float(np.exp(self.near[: self.rank] / temperature).sum())
+        elif temperature == 1.0:
+            above = float(self._far[_PLAIN])
         else:
             larger = self.shifted[self.shifted > self.shifted[self.token]]
             above = float(np.exp(larger / np.float32(temperature)).sum())
